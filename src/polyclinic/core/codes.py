@@ -1,0 +1,63 @@
+"""Coded concepts. `system` is the FHIR URI; `polyclinic.dicom` maps it to DICOM's coding scheme designator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SNOMED_CT = "http://snomed.info/sct"
+LOINC = "http://loinc.org"
+RADLEX = "http://radlex.org"
+DCM = "http://dicom.nema.org/resources/ontology/DCM"
+UCUM = "http://unitsofmeasure.org"
+LOCAL = "urn:polyclinic:codes"
+"""Concepts for which we found no standard code; written to DICOM with designator ``99POLYCLINIC``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Code:
+    """A concept in a coding system, e.g. SNOMED CT 39607008 "Lung structure"."""
+
+    system: str
+    code: str
+    display: str
+
+    def same_as(self, other: Code) -> bool:
+        """Whether both mean the same concept; the display text does not count."""
+        return (self.system, self.code) == (other.system, other.code)
+
+
+def _sct(code: str, display: str) -> Code:
+    return Code(system=SNOMED_CT, code=code, display=display)
+
+
+def _local(code: str, display: str) -> Code:
+    return Code(system=LOCAL, code=code, display=display)
+
+
+# Sites and sides
+LUNG = _sct("39607008", "Lung structure")
+LEFT_LUNG = _sct("44029006", "Left lung structure")
+RIGHT_LUNG = _sct("3341006", "Right lung structure")
+LEFT = _sct("7771000", "Left")
+RIGHT = _sct("24028007", "Right")
+
+# Findings
+PULMONARY_NODULE = _sct("427359005", "Solitary nodule of lung")
+EMPHYSEMA = _sct("87433001", "Pulmonary emphysema")
+LUNG_VOLUME_FINDING = _local("lung-volume", "Lung volume on CT")
+
+# Measurements
+LONG_AXIS = _sct("103339001", "Long axis")
+SHORT_AXIS = _sct("103340004", "Short axis")
+MEAN_DIAMETER = _local("mean-diameter", "Mean of long and short axis")
+VOLUME = _sct("118565006", "Volume")
+LAA_950 = _local("laa-950", "Lung volume below -950 HU")
+PERC_15 = _local("perc-15", "15th percentile of lung attenuation")
+MEAN_ATTENUATION = _local("mean-attenuation", "Mean attenuation")
+
+# Attributes of a nodule
+NODULE_ATTENUATION = _local("nodule-attenuation", "Nodule attenuation type")
+SOLID = _local("solid", "Solid")
+PART_SOLID = _local("part-solid", "Part-solid")
+GROUND_GLASS = _local("ground-glass", "Ground-glass")
+CALCIFIED = _local("calcified", "Calcified")

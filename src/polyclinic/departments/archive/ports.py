@@ -1,0 +1,75 @@
+"""What the archive offers to the other rooms, and what it needs from the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from polyclinic.departments.archive.contracts import (
+    InstanceRecord,
+    Receipt,
+    SeriesRecord,
+    StudyRecord,
+    StudySnapshot,
+)
+
+
+class Archive(Protocol):
+    """The archive as journeys, screens and edges see it. Every method may be called from any thread."""
+
+    def store(self, part10: bytes | memoryview, *, source: str) -> Receipt:
+        """Keep one DICOM file (PS3.10) exactly as given; returns once bytes and index row are durable.
+
+        Raises
+        ------
+        polyclinic.core.errors.Rejected
+            ``archive.not-dicom``, ``archive.truncated``, ``archive.missing-uid`` or ``archive.bad-uid``.
+        polyclinic.core.errors.Unavailable
+            ``archive.out-of-space``: nothing of the instance is kept.
+        """
+
+    def study(self, study_instance_uid: str) -> StudyRecord:
+        """Raises `NotFound` (``archive.no-study``)."""
+
+    def studies(self, *, limit: int = 100, offset: int = 0) -> tuple[StudyRecord, ...]:
+        """Newest arrival first."""
+
+    def series(self, study_instance_uid: str) -> tuple[SeriesRecord, ...]:
+        """By series number, then UID."""
+
+    def instances(
+        self, study_instance_uid: str, series_instance_uid: str | None = None
+    ) -> tuple[InstanceRecord, ...]:
+        """By series, instance number, then UID."""
+
+    def read(self, sop_instance_uid: str) -> bytes:
+        """The kept DICOM file. Raises `NotFound` (``archive.no-instance``)."""
+
+    def unsettled(self) -> tuple[UnsettledStudy, ...]:
+        """Studies with non-derived instances that are in no snapshot yet. Cheap: called several times a second."""
+
+    def snapshot(self, study_instance_uid: str, *, evidence: str, at: datetime) -> StudySnapshot:
+        """Freeze the study as it is now as its next revision (from 1).
+
+        Idempotent: when nothing changed since the latest snapshot, that one is returned.
+        """
+
+    def load_snapshot(self, study_instance_uid: str, revision: int) -> StudySnapshot:
+        """Raises `NotFound` (``archive.no-snapshot``)."""
+
+    def priors(self, study_instance_uid: str) -> Sequence[StudyRecord]:
+        """Other studies of the same patient id and issuer, newest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnsettledStudy:
+    """A study that is still arriving."""
+
+    study_instance_uid: str
+    instance_count: int
+    first_received_at: datetime
+    last_received_at: datetime
+    open_associations: int
+    """Associations that are still open and have sent to this study."""

@@ -1,0 +1,1 @@
+"""From proposed findings to a signed report."""

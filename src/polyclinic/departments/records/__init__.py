@@ -1,0 +1,1 @@
+"""What is known of the patient besides the images: orders, priors, problems."""

@@ -1,0 +1,1 @@
+"""Between DICOM datasets and nouns: geometry, volumes, derived objects. No sockets, no files."""

@@ -1,0 +1,1 @@
+"""Between nouns and FHIR R4 JSON. No HTTP."""

@@ -1,0 +1,1 @@
+"""Durable workflows; the only code that calls several departments."""

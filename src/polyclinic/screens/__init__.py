@@ -1,0 +1,1 @@
+"""Read-only queries joined across departments, for the web application."""
