@@ -7,7 +7,15 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from polyclinic.agentkit.manifest import CodedOutput, Inputs, Manifest, Resources, Risk, Weights, installed_agents
+from polyclinic.agentkit.manifest import (
+    CodedOutput,
+    Inputs,
+    Manifest,
+    Resources,
+    Risk,
+    Weights,
+    installed_agents,
+)
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "manifest.md"
 
@@ -17,7 +25,13 @@ def keys(model: type[BaseModel], prefix: str) -> set[str]:
 
 
 def test_every_key_is_documented() -> None:
-    nested = {"inputs": Inputs, "resources": Resources, "risk": Risk, "outputs[]": CodedOutput, "weights.NAME": Weights}
+    nested = {
+        "inputs": Inputs,
+        "resources": Resources,
+        "risk": Risk,
+        "outputs[]": CodedOutput,
+        "weights.NAME": Weights,
+    }
     want = keys(Manifest, "") - {"inputs", "resources", "risk", "outputs", "weights"}
     for prefix, model in nested.items():
         want |= keys(model, prefix + ".")

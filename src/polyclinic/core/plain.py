@@ -18,7 +18,7 @@ from polyclinic.core.errors import Rejected
 T = TypeVar("T")
 
 
-def to_plain(value: object) -> Any:
+def to_plain(value: object) -> Any:  # noqa: PLR0911 - one return per kind of value
     """Nested dicts, lists and scalars that `json` can write."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
