@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -14,6 +15,18 @@ from polyclinic.core.findings import Finding, Measurement
 from polyclinic.core.units import PRINTED
 
 _SIDES = {codes.LEFT.code: "left", codes.RIGHT.code: "right"}
+
+
+def progress_bar(console: Console) -> Progress:
+    """Bars with description, share and time; plain lines where there is no terminal."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        console=console,
+    )
 
 
 def printed(measurement: Measurement) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import shutil
 import socket
-import sys
 import tempfile
 from dataclasses import dataclass
 from enum import StrEnum
@@ -62,14 +61,11 @@ def examine(surroundings: Surroundings) -> tuple[Check, ...]:
 
 
 def _python() -> Check:
-    version = platform.python_version()
-    if sys.version_info >= (3, 11):
-        return Check(name="Python", health=Health.OK, detail=version)
-    return Check(name="Python", health=Health.PROBLEM, detail=version, advice="Install Python 3.11 or newer")
+    return Check(name="Python", health=Health.OK, detail=platform.python_version())
 
 
 def _decoders() -> Check:
-    from pydicom.pixels import get_decoder  # noqa: PLC0415 - slow import, only needed here
+    from pydicom.pixels.decoders.base import get_decoder  # noqa: PLC0415 - slow import, only needed here
     from pydicom.uid import (  # noqa: PLC0415
         HTJ2KLossless,
         JPEG2000Lossless,
