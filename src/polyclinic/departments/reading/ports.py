@@ -1,0 +1,28 @@
+"""What the reading room offers to the other rooms, and what it needs from them."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Objects(Protocol):
+    """Durable bytes by key (an object store): outcomes of agents. Keys are paths with ``/``."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """Durable when it returns; the same key is replaced as a whole, never half."""
+
+    def get(self, key: str) -> bytes:
+        """Raises `polyclinic.core.errors.NotFound` (``objects.no-object``)."""
+
+    def exists(self, key: str) -> bool:
+        """Whether `get` would find it."""
+
+
+class Journeys(Protocol):
+    """What a click in the reading room sets going; each is durable and harmless when repeated."""
+
+    def deliver(self, study_instance_uid: str, revision: int) -> None:
+        """Build and send the objects of a signed revision."""
+
+    def read_again(self, study_instance_uid: str, revision: int, run_id: str) -> None:
+        """Walk a study's path again from its runs on, after failed run `run_id` was queued once more."""

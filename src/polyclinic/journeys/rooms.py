@@ -1,0 +1,60 @@
+"""Everything a journey may call: the departments, the object store, the agents and the ways out of the house."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from polyclinic.agentkit.manifest import Agent
+from polyclinic.departments.archive.contracts import StudyRecord
+from polyclinic.departments.archive.ports import Archive
+from polyclinic.departments.reading.contracts import Report, Scenario
+from polyclinic.departments.reading.outbox import Outbox
+from polyclinic.departments.reading.ports import Objects
+from polyclinic.departments.reading.runs import RunStore
+from polyclinic.departments.reading.store import ReadingStore
+from polyclinic.departments.records.store import RecordsStore
+
+
+class Sender(Protocol):
+    """Sends one DICOM file to a destination ``AE@host:port`` (C-STORE)."""
+
+    def __call__(self, destination: str, part10: bytes) -> None:
+        """Raises `Unavailable` when trying later may help, `Rejected` when it cannot."""
+
+
+class PdfRenderer(Protocol):
+    """Prints a signed report."""
+
+    def __call__(self, report: Report, study: StudyRecord) -> bytes:
+        """A PDF; equal input gives equal bytes."""
+
+
+def unobserved(when: str, step: str) -> None:
+    """Nobody watches the steps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Rooms:
+    """What the steps of a journey work with; built once a process by `polyclinic.app.wiring`."""
+
+    archive: Archive
+    reading: ReadingStore
+    runs: RunStore
+    outbox: Outbox
+    records: RecordsStore
+    objects: Objects
+    agents: Mapping[str, Agent]
+    scenarios: tuple[Scenario, ...]
+    render_pdf: PdfRenderer
+    send: Sender
+    destinations: tuple[str, ...] = ()
+    now: Callable[[], float] = time.time
+    """Seconds since 1970 UTC."""
+    observe: Callable[[str, str], None] = unobserved
+    """Called as (``before`` or ``after``, step name) around each step; the kill tests end the process here."""
+    stopping: threading.Event = field(default_factory=threading.Event)
+    """Set when the process is about to stop: steps that wait then leave their journey for the next start."""

@@ -1,0 +1,263 @@
+"""The one path of a study. Read it from top to bottom:
+
+receive -> settle -> gather -> plan -> run -> check -> draft -> decide -> sign -> deliver -> watch
+
+Receiving is the archive's (`edges/dimse`, `edges/dicomweb`): an image is answered with success once it is durable.
+Deciding is the physician's (`departments/reading/api.py`). Everything else is here, in order. Each `step` is done once;
+after a crash the journey goes on with the first step that is not done (`durable.py` says how).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from dbos import DBOS
+
+from polyclinic.agentkit.outcome import Assessed
+from polyclinic.core.errors import PolyclinicError
+from polyclinic.departments.reading import checks, rules
+from polyclinic.departments.reading.contracts import AgentRun, RunState, StudyState
+from polyclinic.departments.reading.runs import run_id_of
+from polyclinic.departments.records.rules import context_of
+from polyclinic.journeys import durable
+from polyclinic.journeys.case_files import extent_of, inputs_sha256, planned_series, snapshot_instances
+from polyclinic.journeys.objects import build_objects
+from polyclinic.journeys.outcomes import load_outcome
+from polyclinic.journeys.rooms import Rooms
+
+log = logging.getLogger(__name__)
+
+_LOOK_EVERY_S = 0.1
+
+
+# settle
+
+
+def settle(rooms: Rooms, study_instance_uid: str, evidence: str) -> None:
+    """Freeze a study that is complete, and send it on its way.
+
+    The note is written first: a crash before the journey has started is made good by `resume`.
+    """
+    rooms.reading.settling(study_instance_uid, evidence, now=rooms.now())
+    rooms.observe("before", "settle")
+    at = datetime.fromtimestamp(rooms.now(), UTC)
+    snapshot = rooms.archive.snapshot(study_instance_uid, evidence=evidence, at=at)
+    rooms.observe("after", "settle")
+    workflow_id = f"study:{study_instance_uid}:r{snapshot.revision}"
+    durable.start(read, workflow_id, study_instance_uid, snapshot.revision)
+
+
+@DBOS.workflow(name="read")
+def read(study_instance_uid: str, revision: int) -> None:
+    """From a settled study to a draft that waits for a physician."""
+    try:
+        gather(study_instance_uid, revision)
+        run_ids = plan(study_instance_uid, revision)
+        run(study_instance_uid, revision, run_ids)
+        check(study_instance_uid, revision, run_ids)
+        draft(study_instance_uid, revision, run_ids)
+    except Exception as error:  # noqa: BLE001 - the journey's end of the line: whatever failed, people must see it
+        fail(study_instance_uid, revision, _what_failed(error))
+
+
+# gather
+
+
+@durable.step("gather")
+def gather(rooms: Rooms, study_instance_uid: str, revision: int) -> None:
+    """Context and priors from the record, once, frozen."""
+    _progress(rooms, study_instance_uid, revision, "gather", 0.0)
+    study = rooms.archive.study(study_instance_uid)
+    priors = [p.study_instance_uid for p in rooms.archive.priors(study_instance_uid)]
+    rooms.records.freeze(study_instance_uid, revision, context_of(study.patient, study.study_date, priors))
+
+
+# plan
+
+
+@durable.step("plan")
+def plan(rooms: Rooms, study_instance_uid: str, revision: int) -> list[str]:
+    """Which agents look at which series. Equal inputs give an equal run, which is then not run again."""
+    series = planned_series(rooms.archive, study_instance_uid, revision)
+    manifests = {agent_id: agent.manifest for agent_id, agent in rooms.agents.items()}
+    tasks = rules.plan(series, manifests, rooms.scenarios)
+    context = rooms.records.load(study_instance_uid, revision)
+    instances = snapshot_instances(rooms.archive, study_instance_uid, revision)
+    named = [(run_id_of(study_instance_uid, task, inputs_sha256(instances, task, context)), task) for task in tasks]
+    rooms.runs.enqueue(study_instance_uid, revision, named, now=rooms.now())
+    return [run_id for run_id, _ in named]
+
+
+# run
+
+
+@durable.step("run")
+def run(rooms: Rooms, study_instance_uid: str, revision: int, run_ids: list[str]) -> None:
+    """Wait until the workers (`app/worker.py`) have ended every run, and pass their progress on."""
+    shown: tuple[str, float] | None = None
+    while True:
+        runs = rooms.runs.many(run_ids)
+        if all(one.ended for one in runs):
+            return
+        if shown != (now_at := _how_far(runs)):
+            shown = now_at
+            _progress(rooms, study_instance_uid, revision, *now_at)
+        if rooms.stopping.wait(_LOOK_EVERY_S):
+            raise durable.Stopping
+
+
+def _how_far(runs: Sequence[AgentRun]) -> tuple[str, float]:
+    busy = next((r for r in runs if r.state is RunState.RUNNING), None)
+    step = (busy.step if busy else "") or "queued"
+    return step, sum(1.0 if r.ended else r.fraction for r in runs) / max(1, len(runs))
+
+
+# check
+
+
+@durable.step("check")
+def check(rooms: Rooms, study_instance_uid: str, revision: int, run_ids: list[str]) -> None:
+    """Let through what can be true; hold back the rest with its reason."""
+    for one in rooms.runs.many(run_ids):
+        if one.state is not RunState.DONE:
+            continue
+        outcome = load_outcome(rooms.objects, one.run_id, masks=False)
+        if not isinstance(outcome, Assessed):
+            continue
+        where = extent_of(rooms.archive, study_instance_uid, revision, outcome.series_instance_uid)
+        kept, withheld = checks.check_outcome(
+            outcome,
+            manifest=rooms.agents[one.task.agent_id].manifest,
+            study_instance_uid=study_instance_uid,
+            extents={where.series_instance_uid: where} if where else {},
+        )
+        rooms.runs.withhold(one.run_id, withheld)
+        rooms.reading.propose(one.run_id, study_instance_uid, kept)
+
+
+# draft
+
+
+@durable.step("draft")
+def draft(rooms: Rooms, study_instance_uid: str, revision: int, run_ids: list[str]) -> None:
+    """Open the study for its physician. The text itself is composed whenever it is looked at."""
+    runs = rooms.runs.many(run_ids)
+    rooms.reading.recount(study_instance_uid, revision, now=rooms.now())
+    failed = [one for one in runs if one.state is RunState.FAILED]
+    state = StudyState.FAILED if failed and len(failed) == len(runs) else StudyState.READY
+    reason = failed[0].reason if failed else ""
+    rooms.reading.progress(study_instance_uid, revision, state, now=rooms.now(), fraction=1.0, reason=reason)
+
+
+@durable.step("fail")
+def fail(rooms: Rooms, study_instance_uid: str, revision: int, reason: str) -> None:
+    """Say on the worklist that and why a study did not come through."""
+    rooms.reading.progress(
+        study_instance_uid, revision, StudyState.FAILED, now=rooms.now(), fraction=1.0, reason=reason
+    )
+
+
+# decide: the physician, in departments/reading/api.py and rules.py
+# sign: departments/reading/store.py; then `Departure.deliver`
+
+
+@DBOS.workflow(name="leave")
+def leave(study_instance_uid: str, revision: int) -> None:
+    """From a signed report to objects that every destination has."""
+    try:
+        deliver(study_instance_uid, revision)
+        watch(study_instance_uid, revision)
+    except Exception as error:  # noqa: BLE001 - the journey's end of the line: whatever failed, people must see it
+        not_delivered(study_instance_uid, revision, _what_failed(error))
+
+
+# deliver
+
+
+@durable.step("deliver")
+def deliver(rooms: Rooms, study_instance_uid: str, revision: int) -> None:
+    """Build SEG, SR, key object and PDF, keep them with the study, queue them for the destinations.
+
+    Equal inputs give equal bytes, so doing it twice stores nothing twice. Sending is `watchers.OutboxSender`'s.
+    """
+    made = build_objects(rooms, study_instance_uid, revision)
+    rooms.outbox.record(study_instance_uid, revision, made, rooms.destinations, now=rooms.now())
+
+
+# watch
+
+
+@durable.step("watch")
+def watch(rooms: Rooms, study_instance_uid: str, revision: int) -> None:
+    """Close the journey where nothing is left to send. Agreement was counted with the signature itself."""
+    if rooms.outbox.outstanding(study_instance_uid, revision) == 0:
+        rooms.reading.delivered(study_instance_uid, revision, now=rooms.now())
+
+
+@durable.step("not-delivered")
+def not_delivered(rooms: Rooms, study_instance_uid: str, revision: int, reason: str) -> None:
+    """Say on the worklist that a signed report could not be turned into objects."""
+    rooms.reading.progress(study_instance_uid, revision, StudyState.SIGNED, now=rooms.now(), reason=reason)
+
+
+# again
+
+
+@DBOS.workflow(name="read-again")
+def read_again(study_instance_uid: str, revision: int) -> None:
+    """From the runs on, after a failed one was queued once more."""
+    try:
+        run_ids = plan(study_instance_uid, revision)
+        run(study_instance_uid, revision, run_ids)
+        check(study_instance_uid, revision, run_ids)
+        draft(study_instance_uid, revision, run_ids)
+    except Exception as error:  # noqa: BLE001 - the journey's end of the line: whatever failed, people must see it
+        fail(study_instance_uid, revision, _what_failed(error))
+
+
+class Departures:
+    """Port `Journeys` of the reading room."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+
+    def deliver(self, study_instance_uid: str, revision: int) -> None:
+        """Send a signed revision on its way out."""
+        durable.start(leave, f"deliver:{study_instance_uid}:r{revision}", study_instance_uid, revision)
+
+    def read_again(self, study_instance_uid: str, revision: int, run_id: str) -> None:
+        """Take up a study again whose failed run `run_id` was queued once more."""
+        _progress(self._rooms, study_instance_uid, revision, "queued", 0.0)
+        workflow_id = f"study:{study_instance_uid}:r{revision}:{run_id}:{time.time_ns()}"
+        durable.start(read_again, workflow_id, study_instance_uid, revision)
+
+
+def resume(rooms: Rooms) -> None:
+    """Once after the start: take up what a crash left between two journeys. DBOS itself resumes those begun."""
+    for status in rooms.reading.in_state(StudyState.SETTLING):
+        settle(rooms, status.study_instance_uid, status.evidence)
+    for status in rooms.reading.in_state(StudyState.RUNNING):
+        prefix = f"study:{status.study_instance_uid}:r{status.revision}"
+        if not durable.unfinished(prefix):
+            durable.start(read, f"{prefix}:{time.time_ns()}", status.study_instance_uid, status.revision)
+    for status in rooms.reading.in_state(StudyState.SIGNED):
+        Departures(rooms).deliver(status.study_instance_uid, status.revision)
+
+
+def _progress(rooms: Rooms, study_instance_uid: str, revision: int, step: str, fraction: float) -> None:
+    rooms.reading.progress(
+        study_instance_uid, revision, StudyState.RUNNING, now=rooms.now(), step=step, fraction=fraction
+    )
+
+
+def _what_failed(error: Exception) -> str:
+    """What people may read: our own errors say it themselves; of others only the kind, never their text."""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    log.error("a journey stopped: %s\n%s", type(error).__name__, frames)
+    if isinstance(error, PolyclinicError):
+        return error.message
+    return f"An unexpected {type(error).__name__} stopped this study; the server log says more"
