@@ -1,0 +1,69 @@
+"""The words of a report as data: one `Wording` a language, filled by `draft` from the same codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from polyclinic.core.codes import Code
+
+CodeKey = tuple[str, str]
+"""Code system and code."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wording:
+    """Every text the draft can write. Placeholders in braces are the same in every language (a test holds it)."""
+
+    titles: Mapping[str, str]
+    """Section id -> title."""
+    terms: Mapping[CodeKey, str]
+    nodules: Mapping[CodeKey, str]
+    """Nodule attenuation type -> the kind of nodule, e.g. "solid nodule"; key ``("", "")`` when it is unknown."""
+    fact_names: Mapping[str, str]
+    """Fact name of an agent, lower case -> name a reader sees."""
+    phrases: Mapping[str, str]
+    """Fact values, things not assessed and limits that agents write, lower case -> what a reader sees."""
+
+    enumeration: str
+    """Between the items of a list."""
+    parts: str
+    """Between the measurements of one finding."""
+    between_limits: str
+    fact: str
+    technique: str
+    technique_unknown: str
+    comparison: str
+    comparison_none: str
+
+    nodule: str
+    axes: str
+    long_axis_only: str
+    measured: str
+    on_image: str
+    at_height: str
+    limits: str
+    note: str
+    densitometry: str
+    other: str
+    proposed: str
+    proposed_with_confidence: str
+
+    none_found: str
+    none_confirmed: str
+    no_findings: str
+    awaiting: str
+    not_assessed: str
+    abstained: str
+    failed: str
+
+    impression_nodule: str
+    impression_nodules: str
+    impression_densitometry: str
+    impression_other: str
+    no_category: str
+
+
+def key(code: Code) -> CodeKey:
+    """What terms are looked up by; the display text does not count."""
+    return (code.system, code.code)
