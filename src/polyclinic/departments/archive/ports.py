@@ -39,9 +39,7 @@ class Archive(Protocol):
     def series(self, study_instance_uid: str) -> tuple[SeriesRecord, ...]:
         """By series number, then UID."""
 
-    def instances(
-        self, study_instance_uid: str, series_instance_uid: str | None = None
-    ) -> tuple[InstanceRecord, ...]:
+    def instances(self, study_instance_uid: str, series_instance_uid: str | None = None) -> tuple[InstanceRecord, ...]:
         """By series, instance number, then UID."""
 
     def read(self, sop_instance_uid: str) -> bytes:
@@ -73,3 +71,16 @@ class UnsettledStudy:
     last_received_at: datetime
     open_associations: int
     """Associations that are still open and have sent to this study."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptFile:
+    """An instance and where its parts lie; offsets in bytes from the start of the kept DICOM file."""
+
+    record: InstanceRecord
+    dataset_offset: int
+    pixel_offset: int | None
+    """Of the pixel data element, when it is the last one of a dataset that is not deflated."""
+    segment: str
+    offset_bytes: int
+    """Of the file within its segment."""

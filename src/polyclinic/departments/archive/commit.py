@@ -1,0 +1,250 @@
+"""Index rows written in groups: whoever comes first writes for all who wait, so one commit serves many instances."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, bindparam, case, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from polyclinic.core.errors import PolyclinicError, Unavailable
+from polyclinic.departments.archive import schema
+from polyclinic.departments.archive.contracts import DERIVED_SOURCE
+from polyclinic.departments.archive.entries import Entry
+from polyclinic.departments.archive.intake import Facts, series_values, study_values
+from polyclinic.departments.archive.segments import Place, Segments
+
+_KNOWN_SERIES = 100_000
+_SEALED_FOR_SURE_S = 60.0
+"""By then the row of the last entry of a sealed segment is committed, or its sender was told of a failure."""
+
+
+class AlreadyIndexed(Exception):
+    """Another process stored the same SOP Instance UID in the same moment."""
+
+
+@dataclass(slots=True)
+class Arrival:
+    """One instance on its way into the index. `row` holds the columns of its table."""
+
+    row: dict[str, Any]
+    facts: Facts | None
+    """None for one that is kept aside."""
+    done: bool = False
+    error: Exception | None = field(default=None)
+
+
+def arrival_of(
+    facts: Facts, entry: Entry, place: Place, dataset_offset: int, received_at: datetime, beside: Any
+) -> Arrival:
+    """The row of a kept file; of table ``archive_kept_aside`` when it lies beside the row `beside`."""
+    row: dict[str, Any] = {
+        "sop_instance_uid": facts.sop_instance_uid,
+        "study_instance_uid": facts.study_instance_uid,
+        "sha256": entry.sha256,
+        "source": entry.source,
+        "received_at_us": schema.to_microseconds(received_at),
+        "segment": place.segment,
+        "offset_bytes": place.offset_bytes,
+        "size_bytes": place.size_bytes,
+        "dataset_offset": dataset_offset,
+    }
+    if beside is not None:
+        return Arrival(row | {"study_instance_uid": beside.study_instance_uid}, None)
+    row |= {
+        "sop_class_uid": facts.sop_class_uid,
+        "series_instance_uid": facts.series_instance_uid,
+        "transfer_syntax_uid": facts.transfer_syntax_uid,
+        "instance_number": facts.instance_number,
+        "rows": facts.rows,
+        "columns": facts.columns,
+        "number_of_frames": facts.number_of_frames,
+        "derived": entry.source == DERIVED_SOURCE,
+        "pixel_offset": None if facts.pixel_offset is None else dataset_offset + facts.pixel_offset,
+    }
+    return Arrival(row, facts)
+
+
+class Committer:
+    """Writes arrivals to the index; `commit` returns once the row is committed."""
+
+    def __init__(self, engine: Engine, segments: Segments) -> None:
+        self._engine = engine
+        self._segments = segments
+        self._turn = threading.Condition()
+        self._waiting: list[Arrival] = []
+        self._leading = False
+        self._known: set[tuple[str, str]] = set()
+
+    def commit(self, arrival: Arrival) -> None:
+        """Block until the row of `arrival` is committed.
+
+        Raises
+        ------
+        AlreadyIndexed
+            The UID is in the index by now.
+        Unavailable
+            ``archive.out-of-space``, ``archive.index-busy`` or ``archive.index-failed``; no row was written.
+        """
+        with self._turn:
+            self._waiting.append(arrival)
+            while self._leading and not arrival.done:
+                self._turn.wait()
+            if not arrival.done:
+                self._leading = True
+                group, self._waiting = self._waiting, []
+        if not arrival.done:
+            self._lead(group)
+        if arrival.error is not None:
+            raise arrival.error
+
+    def _lead(self, group: list[Arrival]) -> None:
+        try:
+            self._write_or_blame(group)
+        finally:
+            with self._turn:
+                self._leading = False
+                for arrival in group:
+                    arrival.done = True
+                self._turn.notify_all()
+
+    def _write_or_blame(self, group: list[Arrival]) -> None:
+        try:
+            self._write(group)
+        except IntegrityError:
+            if len(group) == 1:
+                group[0].error = AlreadyIndexed()
+                return
+            for arrival in group:
+                self._write_or_blame([arrival])
+        except OperationalError as error:
+            failure = index_failure(error)
+            for arrival in group:
+                arrival.error = failure
+        except BaseException:
+            stopped = Unavailable("archive.index-failed", "The archive's index could not be written: see the log")
+            for arrival in group:
+                arrival.error = stopped
+            raise
+
+    def _write(self, group: list[Arrival]) -> None:
+        new = [arrival for arrival in group if arrival.facts is not None]
+        asides = [arrival for arrival in group if arrival.facts is None]
+        learned: set[tuple[str, str]] = set()
+        with self._engine.connect() as connection:
+            begin_writing(connection)
+            if new:
+                connection.execute(insert(schema.instance), [arrival.row for arrival in new])
+                self._count(connection, new, learned)
+            for arrival in asides:
+                connection.execute(insert(schema.aside), arrival.row)
+                connection.execute(
+                    update(schema.study)
+                    .where(schema.study.c.study_instance_uid == arrival.row["study_instance_uid"])
+                    .values(kept_aside_count=schema.study.c.kept_aside_count + 1)
+                )
+            note_sealed(connection, self._segments, older_than_s=_SEALED_FOR_SURE_S)
+            connection.commit()
+        if len(self._known) > _KNOWN_SERIES:
+            self._known.clear()
+        self._known |= learned
+
+    def _count(self, connection: Connection, new: list[Arrival], learned: set[tuple[str, str]]) -> None:
+        by_series: dict[tuple[str, str], list[Arrival]] = defaultdict(list)
+        for arrival in new:
+            by_series[arrival.row["study_instance_uid"], arrival.row["series_instance_uid"]].append(arrival)
+        for key, arrivals in by_series.items():
+            if key not in self._known:
+                _introduce(connection, arrivals[0])
+                learned.add(key)
+            connection.execute(_COUNT_SERIES, {"study": key[0], "series": key[1], "n": len(arrivals)})
+            primary = [a.row["received_at_us"] for a in arrivals if not a.row["derived"]]
+            numbers = {"study": key[0], "n": len(arrivals), "primary": len(primary), "last": max(primary, default=0)}
+            connection.execute(_COUNT_STUDY, numbers)
+
+
+_SERIES, _STUDY = schema.series.c, schema.study.c
+_COUNT_SERIES = (
+    update(schema.series)
+    .where(_SERIES.study_instance_uid == bindparam("study"), _SERIES.series_instance_uid == bindparam("series"))
+    .values(instance_count=_SERIES.instance_count + bindparam("n"))
+)
+_COUNT_STUDY = (
+    update(schema.study)
+    .where(_STUDY.study_instance_uid == bindparam("study"))
+    .values(
+        instance_count=_STUDY.instance_count + bindparam("n"),
+        primary_count=_STUDY.primary_count + bindparam("primary"),
+        last_received_at_us=case(
+            (_STUDY.last_received_at_us < bindparam("last"), bindparam("last")), else_=_STUDY.last_received_at_us
+        ),
+    )
+)
+
+
+def _introduce(connection: Connection, arrival: Arrival) -> None:
+    """Make the rows of study and series unless they are there."""
+    row, facts = arrival.row, arrival.facts
+    assert facts is not None  # kept-aside arrivals introduce nothing
+    put = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    of_series = series_values(facts.header)
+    keys = {"study_instance_uid": row["study_instance_uid"], "series_instance_uid": row["series_instance_uid"]}
+    counts = {"instance_count": 0, "derived": row["derived"]}
+    made = connection.execute(put(schema.series).values(keys | of_series | counts).on_conflict_do_nothing())
+    first_of_study = put(schema.study).values(
+        study_values(facts.header)
+        | {
+            "study_instance_uid": row["study_instance_uid"],
+            "modalities": "",
+            "series_count": 0,
+            "instance_count": 0,
+            "primary_count": 0,
+            "settled_count": 0,
+            "kept_aside_count": 0,
+            "first_received_at_us": row["received_at_us"],
+            "last_received_at_us": row["received_at_us"],
+        }
+    )
+    connection.execute(first_of_study.on_conflict_do_nothing())
+    if made.rowcount == 1:
+        _add_series(connection, row["study_instance_uid"], of_series["modality"])
+
+
+def _add_series(connection: Connection, study_instance_uid: str, modality: str) -> None:
+    this = schema.study.c.study_instance_uid == study_instance_uid
+    known = connection.execute(select(schema.study.c.modalities).where(this)).scalar_one()
+    modalities = sorted({*filter(None, known.split("\\")), *filter(None, [modality])})
+    connection.execute(
+        update(schema.study)
+        .where(this)
+        .values(series_count=schema.study.c.series_count + 1, modalities="".join(f"{m}\\" for m in modalities))
+    )
+
+
+def begin_writing(connection: Connection) -> None:
+    """Take SQLite's write lock now, so that what is read before writing stays true."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def note_sealed(connection: Connection, segments: Segments, *, older_than_s: float = 0.0) -> None:
+    """Record the segments that will not grow, so that the next start need not read them."""
+    for name, size_bytes in segments.take_sealed(older_than_s=older_than_s):
+        connection.execute(insert(schema.segment), {"name": name, "size_bytes": size_bytes})
+
+
+def index_failure(error: OperationalError) -> PolyclinicError:
+    """What a failed transaction means to the sender."""
+    reason = str(error.orig)
+    if "full" in reason or "No space" in reason:
+        return Unavailable(
+            "archive.out-of-space", "The disk of the archive's index is full: make room, then send again"
+        )
+    if "locked" in reason or "busy" in reason:
+        return Unavailable("archive.index-busy", "The archive's index is busy: send again")
+    return Unavailable("archive.index-failed", "The archive's index could not be written: see the log")

@@ -1,0 +1,275 @@
+"""What the archive can be asked: studies, series, instances, bytes, arrivals and snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, datetime
+from typing import Any
+
+from sqlalchemy import Engine, RowMapping, insert, select, update
+
+from polyclinic.core.errors import NotFound
+from polyclinic.core.people import Patient
+from polyclinic.departments.archive import schema
+from polyclinic.departments.archive.arrivals import Arrivals
+from polyclinic.departments.archive.commit import begin_writing
+from polyclinic.departments.archive.contracts import InstanceRecord, SeriesRecord, StudyRecord, StudySnapshot
+from polyclinic.departments.archive.ports import KeptFile, UnsettledStudy
+from polyclinic.departments.archive.segments import Place, Segments
+
+
+class ArchiveReads:
+    """The reading half of `polyclinic.departments.archive.store.SqlArchive`."""
+
+    def __init__(self, engine: Engine, segments: Segments, arrivals: Arrivals) -> None:
+        self.engine = engine
+        self.segments = segments
+        self.arrivals = arrivals
+
+    def study(self, study_instance_uid: str) -> StudyRecord:
+        """See `Archive.study`."""
+        query = select(schema.study).where(schema.study.c.study_instance_uid == study_instance_uid)
+        row = self._first(query)
+        if row is None:
+            raise NotFound("archive.no-study", "There is no such study: check its Study Instance UID")
+        return study_record(row)
+
+    def studies(self, *, limit: int = 100, offset: int = 0) -> tuple[StudyRecord, ...]:
+        """See `Archive.studies`."""
+        study = schema.study.c
+        query = select(schema.study).order_by(study.last_received_at_us.desc(), study.study_instance_uid.desc())
+        return tuple(map(study_record, self._all(query.limit(limit).offset(offset))))
+
+    def series(self, study_instance_uid: str) -> tuple[SeriesRecord, ...]:
+        """See `Archive.series`."""
+        series = schema.series.c
+        query = (
+            select(schema.series)
+            .where(series.study_instance_uid == study_instance_uid)
+            .order_by(series.series_number, series.series_instance_uid)
+        )
+        return tuple(map(series_record, self._all(query)))
+
+    def instances(self, study_instance_uid: str, series_instance_uid: str | None = None) -> tuple[InstanceRecord, ...]:
+        """See `Archive.instances`."""
+        return tuple(kept.record for kept in self.kept_files(study_instance_uid, series_instance_uid))
+
+    def kept_files(self, study_instance_uid: str, series_instance_uid: str | None = None) -> tuple[KeptFile, ...]:
+        """Instances with where their parts lie; order as `instances`."""
+        instance = schema.instance.c
+        query = select(schema.instance).where(instance.study_instance_uid == study_instance_uid)
+        if series_instance_uid is not None:
+            query = query.where(instance.series_instance_uid == series_instance_uid)
+        order = (instance.series_instance_uid, instance.instance_number, instance.sop_instance_uid)
+        return tuple(map(kept_file, self._all(query.order_by(*order))))
+
+    def kept_file(self, sop_instance_uid: str) -> KeptFile:
+        """One instance with where its parts lie. Raises `NotFound` (``archive.no-instance``)."""
+        row = self._row(sop_instance_uid)
+        if row is None:
+            raise NotFound("archive.no-instance", "There is no such instance: check its SOP Instance UID")
+        return kept_file(row._mapping)
+
+    def read(self, sop_instance_uid: str) -> bytes:
+        """See `Archive.read`."""
+        return self.read_part(self.kept_file(sop_instance_uid))
+
+    def read_part(self, kept: KeptFile, start: int = 0, stop: int | None = None) -> bytes:
+        """Bytes ``[start, stop)`` of a kept DICOM file."""
+        return self.segments.read(_place(kept), start, stop)
+
+    def stream(self, kept: KeptFile) -> Iterator[bytes]:
+        """A kept DICOM file in pieces of bounded size."""
+        return self.segments.chunks(_place(kept))
+
+    def unsettled(self) -> tuple[UnsettledStudy, ...]:
+        """See `Archive.unsettled`."""
+        study = schema.study.c
+        query = select(
+            study.study_instance_uid, study.primary_count, study.first_received_at_us, study.last_received_at_us
+        ).where(study.primary_count > study.settled_count)
+        rows = self._all(query)
+        sending = self.arrivals.counts() if rows else {}
+        return tuple(
+            UnsettledStudy(
+                study_instance_uid=row["study_instance_uid"],
+                instance_count=row["primary_count"],
+                first_received_at=schema.from_microseconds(row["first_received_at_us"]),
+                last_received_at=schema.from_microseconds(row["last_received_at_us"]),
+                open_associations=sending.get(row["study_instance_uid"], 0),
+            )
+            for row in rows
+        )
+
+    def snapshot(self, study_instance_uid: str, *, evidence: str, at: datetime) -> StudySnapshot:
+        """See `Archive.snapshot`."""
+        with self.engine.connect() as connection:
+            begin_writing(connection)
+            instance, table = schema.instance.c, schema.snapshot.c
+            uids = tuple(
+                connection.execute(
+                    select(instance.sop_instance_uid)
+                    .where(instance.study_instance_uid == study_instance_uid, instance.derived.is_(False))
+                    .order_by(instance.sop_instance_uid)
+                ).scalars()
+            )
+            if not uids:
+                raise NotFound("archive.no-study", "There is no such study: check its Study Instance UID")
+            latest = connection.execute(
+                select(schema.snapshot)
+                .where(table.study_instance_uid == study_instance_uid)
+                .order_by(table.revision.desc())
+                .limit(1)
+            ).first()
+            if latest is not None and latest.sop_instance_uids == "\n".join(uids):
+                return snapshot_of(latest._mapping)
+            made = StudySnapshot(
+                study_instance_uid=study_instance_uid,
+                revision=1 if latest is None else latest.revision + 1,
+                sop_instance_uids=uids,
+                made_at=at,
+                evidence=evidence,
+            )
+            row = {
+                "study_instance_uid": study_instance_uid,
+                "revision": made.revision,
+                "made_at_us": schema.to_microseconds(at),
+                "evidence": evidence,
+                "sop_instance_uids": "\n".join(uids),
+            }
+            connection.execute(insert(schema.snapshot), row)
+            connection.execute(
+                update(schema.study)
+                .where(schema.study.c.study_instance_uid == study_instance_uid)
+                .values(settled_count=len(uids))
+            )
+            connection.commit()
+            return made
+
+    def load_snapshot(self, study_instance_uid: str, revision: int) -> StudySnapshot:
+        """See `Archive.load_snapshot`."""
+        table = schema.snapshot.c
+        query = select(schema.snapshot).where(
+            table.study_instance_uid == study_instance_uid, table.revision == revision
+        )
+        row = self._first(query)
+        if row is None:
+            raise NotFound("archive.no-snapshot", "The study has no such revision")
+        return snapshot_of(row)
+
+    def priors(self, study_instance_uid: str) -> tuple[StudyRecord, ...]:
+        """See `Archive.priors`. A study without a patient id has none."""
+        this = self.study(study_instance_uid)
+        study = schema.study.c
+        if not this.patient.patient_id:
+            return ()
+        query = (
+            select(schema.study)
+            .where(
+                study.patient_id == this.patient.patient_id,
+                study.issuer == this.patient.issuer,
+                study.study_instance_uid != study_instance_uid,
+            )
+            .order_by(study.study_date.desc(), study.study_time.desc(), study.study_instance_uid)
+        )
+        return tuple(map(study_record, self._all(query)))
+
+    def _row(self, sop_instance_uid: str) -> Any:
+        with self.engine.connect() as connection:
+            query = select(schema.instance).where(schema.instance.c.sop_instance_uid == sop_instance_uid)
+            return connection.execute(query).first()
+
+    def _first(self, query: Any) -> RowMapping | None:
+        with self.engine.connect() as connection:
+            return connection.execute(query).mappings().first()
+
+    def _all(self, query: Any) -> list[RowMapping]:
+        with self.engine.connect() as connection:
+            return list(connection.execute(query).mappings())
+
+
+def study_record(row: RowMapping) -> StudyRecord:
+    """Noun of a study row."""
+    return StudyRecord(
+        study_instance_uid=row["study_instance_uid"],
+        patient=Patient(
+            patient_id=row["patient_id"],
+            name=row["patient_name"],
+            birth_date=date_of(row["birth_date"]),
+            sex=row["sex"],
+            issuer=row["issuer"],
+        ),
+        study_date=row["study_date"],
+        study_time=row["study_time"],
+        accession_number=row["accession_number"],
+        description=row["description"],
+        modalities=tuple(filter(None, row["modalities"].split("\\"))),
+        series_count=row["series_count"],
+        instance_count=row["instance_count"],
+        first_received_at=schema.from_microseconds(row["first_received_at_us"]),
+        last_received_at=schema.from_microseconds(row["last_received_at_us"]),
+        kept_aside_count=row["kept_aside_count"],
+    )
+
+
+def series_record(row: RowMapping) -> SeriesRecord:
+    """Noun of a series row."""
+    return SeriesRecord(
+        series_instance_uid=row["series_instance_uid"],
+        study_instance_uid=row["study_instance_uid"],
+        modality=row["modality"],
+        series_number=row["series_number"],
+        description=row["description"],
+        body_part=row["body_part"],
+        instance_count=row["instance_count"],
+        derived=row["derived"],
+    )
+
+
+def kept_file(row: RowMapping) -> KeptFile:
+    """Noun of an instance row, with where its parts lie."""
+    record = InstanceRecord(
+        sop_instance_uid=row["sop_instance_uid"],
+        sop_class_uid=row["sop_class_uid"],
+        series_instance_uid=row["series_instance_uid"],
+        study_instance_uid=row["study_instance_uid"],
+        transfer_syntax_uid=row["transfer_syntax_uid"],
+        instance_number=row["instance_number"],
+        rows=row["rows"],
+        columns=row["columns"],
+        number_of_frames=row["number_of_frames"],
+        sha256=row["sha256"],
+        size_bytes=row["size_bytes"],
+        received_at=schema.from_microseconds(row["received_at_us"]),
+        source=row["source"],
+    )
+    return KeptFile(
+        record=record,
+        dataset_offset=row["dataset_offset"],
+        pixel_offset=row["pixel_offset"],
+        segment=row["segment"],
+        offset_bytes=row["offset_bytes"],
+    )
+
+
+def snapshot_of(row: RowMapping) -> StudySnapshot:
+    """Noun of a snapshot row."""
+    return StudySnapshot(
+        study_instance_uid=row["study_instance_uid"],
+        revision=row["revision"],
+        sop_instance_uids=tuple(row["sop_instance_uids"].split("\n")),
+        made_at=schema.from_microseconds(row["made_at_us"]),
+        evidence=row["evidence"],
+    )
+
+
+def date_of(value: str) -> date | None:
+    """A DICOM DA value as date, or None when it is none."""
+    try:
+        return date(int(value[:4]), int(value[4:6]), int(value[6:8])) if len(value) == 8 else None
+    except ValueError:
+        return None
+
+
+def _place(kept: KeptFile) -> Place:
+    return Place(segment=kept.segment, offset_bytes=kept.offset_bytes, size_bytes=kept.record.size_bytes)
