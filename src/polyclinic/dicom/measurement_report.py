@@ -12,6 +12,7 @@ from highdicom.sr import (
     AlgorithmIdentification,
     CodedConcept,
     FindingSite,
+    ImageRegion,
     LanguageOfContentItemAndDescendants,
     MeasurementReport,
     MeasurementsAndQualitativeEvaluations,
@@ -241,8 +242,10 @@ def _placed(finding: Finding, cited: _Cited, common: Mapping[str, Any]) -> Group
     regions = image_regions(finding, cited.headers)
     if len(regions) == 1:
         return PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=regions[0], **common)
-    if regions:
-        return VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_regions=regions, **common)
+    flat = [r for r in regions if isinstance(r, ImageRegion)]
+    if flat:
+        # TID 1411 takes image regions only; an outline known in patient space alone is left to the point below.
+        return VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_regions=flat, **common)
     point = image_point(finding, cited.headers)
     if point is not None:
         return PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=point, **common)

@@ -147,19 +147,13 @@ class _Drafter:
 
     def finding_sentences(self) -> list[Sentence]:
         """Nodules by size, densitometry, volumes, everything else; then what is absent and what was not looked at."""
-        nodules = [(f, f"{self._kind(f)} {n}") for n, f in enumerate(self._nodules(), start=1)]
+        nodules = [(f, self._numbered(f, n)) for n, f in enumerate(self._nodules(), start=1)]
         sentences = [self._cite(f, self._nodule(f, n)) for n, (f, _) in enumerate(nodules, start=1)]
         sentences += self._remarks(nodules)
         rest = [f for f in self.shown if not f.code.same_as(codes.PULMONARY_NODULE)]
-        rest.sort(key=lambda f: (not f.code.same_as(codes.EMPHYSEMA), f.code.code, self._site(f), f.id))
+        rest.sort(key=lambda f: (not f.code.same_as(codes.EMPHYSEMA), f.code.code, _site_code(f), f.id))
         for finding in rest:
-            template = self.words.densitometry if finding.code.same_as(codes.EMPHYSEMA) else self.words.other
-            text = template.format(
-                site=_capital(self._site(finding)),
-                name=term(finding.code, self.language),
-                parts=self._parts(finding.measurements, finding),
-            )
-            sentences.append(self._cite(finding, text))
+            sentences.append(self._cite(finding, self._described(finding)))
             sentences += self._remarks([(finding, term(finding.code, self.language))])
         sentences += self._absent()
         sentences += self._not_judged()
@@ -210,11 +204,23 @@ class _Drafter:
         parts = [p for p in (self._axes(finding), self._parts(others, finding)) if p]
         return self.words.nodule.format(
             site=_capital(self._site(finding)),
-            kind=self._kind(finding),
-            number=number,
+            nodule=self._numbered(finding, number),
             parts=self.words.parts.join(parts) or "-",
             position=self._position(finding),
         )
+
+    def _described(self, finding: Finding) -> str:
+        """Everything that is no nodule: what was measured where."""
+        parts = self._parts(finding.measurements, finding)
+        site = self._site(finding)
+        if finding.code.same_as(codes.EMPHYSEMA):
+            return self.words.densitometry.format(site=site, parts=parts)
+        if finding.code.same_as(codes.LUNG_VOLUME_FINDING):
+            values = [self._value(m) for m in finding.measurements]
+            return self.words.lung_volume.format(site=site, parts=self.words.parts.join(values))
+        if not parts:
+            return self.words.other_unmeasured.format(site=_capital(site), name=term(finding.code, self.language))
+        return self.words.other.format(site=_capital(site), name=term(finding.code, self.language), parts=parts)
 
     def _remarks(self, named: Sequence[tuple[Finding, str]]) -> list[Sentence]:
         """Limits, each said once for all findings that share it, and the readers' notes."""
@@ -321,9 +327,16 @@ class _Drafter:
         return self.words.parts.join([*(self._measured(m) for m in measurements), *attributes])
 
     def _measured(self, measurement: Measurement) -> str:
+        name = term(measurement.code, self.language)
+        return self.words.measured.format(name=name, value=self._value(measurement))
+
+    def _value(self, measurement: Measurement) -> str:
         number = f"{measurement.value:.{_DECIMALS.get(measurement.unit, 1)}f}"
         unit = PRINTED.get(measurement.unit, measurement.unit)
-        return self.words.measured.format(name=term(measurement.code, self.language), value=f"{number} {unit}".strip())
+        return f"{number}%" if measurement.unit == PERCENT else f"{number} {unit}".strip()
+
+    def _numbered(self, finding: Finding, number: int) -> str:
+        return self.words.numbered.format(kind=self._kind(finding), number=number)
 
     def _position(self, finding: Finding) -> str:
         region = finding.region
@@ -345,3 +358,8 @@ def _diameter_mm(finding: Finding) -> float:
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def _site_code(finding: Finding) -> str:
+    """Order that does not depend on the language; SNOMED CT happens to sort right before left, as readers do."""
+    return finding.body_site.code if finding.body_site else ""

@@ -37,6 +37,7 @@ class Wording:
     comparison_none: str
 
     nodule: str
+    numbered: str
     axes: str
     long_axis_only: str
     measured: str
@@ -45,7 +46,9 @@ class Wording:
     limits: str
     note: str
     densitometry: str
+    lung_volume: str
     other: str
+    other_unmeasured: str
     proposed: str
     proposed_with_confidence: str
 
