@@ -25,10 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def synthetic(folder: Path) -> Path:
     """Write the synthetic 300-slice study once."""
     target = folder / "synthetic-512x512x300"
-    target.mkdir()
-    made = phantom.make_chest_phantom(phantom.demo_spec())
-    for number, dataset in enumerate(phantom.to_datasets(made), 1):
-        dataset.save_as(target / f"{number:04d}.dcm", enforce_file_format=True)
+    phantom.write_phantom(phantom.make_chest_phantom(phantom.ChestPhantom(seed=1)), target)
     return target
 
 

@@ -132,7 +132,7 @@ def doctor() -> None:
         Surroundings(
             data_folder=settings.data,
             models_folder=settings.models,
-            page_folder=settings.page,
+            page_folder=settings.web_dist,
             addresses=(
                 ("DICOM port", settings.dicom_host, settings.dicom_port),
                 ("Web port", settings.web_host, settings.web_port),
@@ -158,7 +158,7 @@ def demo(
         Path | None, typer.Option("--study", help="Folder of DICOM files instead of the synthetic CT.")
     ] = None,
     folder: Annotated[Path, typer.Option("--folder", help="Where the demo keeps its files.")] = Path(".demo"),
-    web_port: Annotated[int, typer.Option("--web-port", help="Preferred port of the page.")] = 8080,
+    web_port: Annotated[int, typer.Option("--web-port", help="Preferred port of the page.")] = 8042,
     dicom_port: Annotated[int, typer.Option("--dicom-port", help="Preferred DICOM port.")] = 11112,
 ) -> None:
     """Send a chest CT through the whole path and open the reading room on 127.0.0.1."""

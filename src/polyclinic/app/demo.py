@@ -38,6 +38,7 @@ _DELIVERY_LIMIT_S = 120.0
 _POLL_S = 0.1
 _PEER_AE_TITLE = "DEMOPACS"
 _AE_TITLE = "POLYCLINIC"
+_SEED = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,21 +107,16 @@ def run_demo(options: DemoOptions, console: Console) -> None:
 
 
 def synthetic_study(folder: Path, console: Console) -> Path:
-    """Folder of the synthetic chest CT; made on the first run, kept for the next."""
+    """Folder of the synthetic chest CT (512 x 512 x 300); made on the first run, kept for the next."""
     from polyclinic.agentkit import phantom  # noqa: PLC0415 - compiles kernels, only when one must be made
 
-    spec = phantom.demo_spec()
-    target = folder / f"synthetic-{spec.slices}-seed-{spec.seed}"
+    spec = phantom.ChestPhantom(seed=_SEED)
+    target = folder / f"synthetic-chest-{phantom.study_instance_uid(spec)[-12:]}"
     if (target / ".complete").exists():
         return target
     shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    with progress_bar(console) as progress:
-        task = progress.add_task("make synthetic chest CT", total=spec.slices)
-        made = phantom.make_chest_phantom(spec)
-        for number, dataset in enumerate(phantom.to_datasets(made), 1):
-            dataset.save_as(target / f"{number:04d}.dcm", enforce_file_format=True)
-            progress.update(task, completed=number)
+    with console.status(f"making a synthetic chest CT of {spec.slices} slices (once)"):
+        phantom.write_phantom(phantom.make_chest_phantom(spec), target)
     (target / ".complete").touch()
     return target
 
@@ -155,7 +151,7 @@ def platform(options: DemoOptions, peer: ReceivingPeer, console: Console) -> Ite
         "POLYCLINIC_DICOM_PORT": str(dicom_port),
         "POLYCLINIC_DICOM_AE_TITLE": _AE_TITLE,
         "POLYCLINIC_SETTLE_QUIET_S": "2",
-        "POLYCLINIC_DESTINATIONS": f'["{_PEER_AE_TITLE}@127.0.0.1:{peer.port}"]',
+        "POLYCLINIC_DESTINATIONS": f"{_PEER_AE_TITLE}@127.0.0.1:{peer.port}",
     }
     with log.open("wb") as output:
         process = subprocess.Popen(
