@@ -40,7 +40,7 @@ class Arrival:
 
 
 def arrival_of(
-    facts: Facts, entry: Entry, place: Place, dataset_offset: int, received_at: datetime, beside: Any
+    facts: Facts, entry: Entry, place: Place, *, dataset_offset: int, received_at: datetime, beside: Any
 ) -> Arrival:
     """The row of a kept file; of table ``archive_kept_aside`` when it lies beside the row `beside`."""
     row: dict[str, Any] = {

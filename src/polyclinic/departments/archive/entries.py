@@ -1,7 +1,8 @@
 """Entries of a segment: the ustar format (POSIX.1-1988 IEEE Std 1003.1), so that plain ``tar -xf`` reads the archive.
 
-Besides what tar needs, an entry carries what is needed to rebuild the index from the files alone: the SHA-256 of the
-file in the (for regular files unused) link name, the source in the group name, the time of receipt as modification time.
+Besides what tar needs, an entry carries what is needed to rebuild the index from the files alone: the SHA-256 of
+the file in the link name (unused for regular files), the source in the group name, and the time of receipt as
+modification time.
 """
 
 from __future__ import annotations

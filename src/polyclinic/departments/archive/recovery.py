@@ -115,7 +115,10 @@ def _index(engine: Engine, segments: Segments, committer: Committer, entry: Entr
     received_at = datetime.fromtimestamp(entry.received_at_s, UTC)
     beside = here if entry.is_aside else None
     try:
-        committer.commit(arrival_of(facts, entry, place, meta.dataset_offset, received_at, beside))
+        arrival = arrival_of(
+            facts, entry, place, dataset_offset=meta.dataset_offset, received_at=received_at, beside=beside
+        )
+        committer.commit(arrival)
     except AlreadyIndexed:
         return False
     return True

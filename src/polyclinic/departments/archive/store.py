@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -167,10 +167,8 @@ class SqlArchive(ArchiveReads):
                 select(table.sha256).where(table.sop_instance_uid == facts.sop_instance_uid, table.sha256 == digest)
             ).first()
         if known is None:
-            try:
+            with suppress(AlreadyIndexed):  # another process has just kept the same bytes aside
                 self._append(facts, buffers, dataset_offset, source, beside=here)
-            except AlreadyIndexed:
-                pass  # another process has just kept the same bytes aside
             log.warning("archive.kept-aside", sop_class_uid=facts.sop_class_uid, size_bytes=sum(map(len, buffers)))
         return Receipt.KEPT_ASIDE
 
@@ -196,7 +194,9 @@ class SqlArchive(ArchiveReads):
         )
         place = self.segments.append(entry, buffers)
         try:
-            self._committer.commit(arrival_of(facts, entry, place, dataset_offset, now, beside))
+            self._committer.commit(
+                arrival_of(facts, entry, place, dataset_offset=dataset_offset, received_at=now, beside=beside)
+            )
         except (PolyclinicError, AlreadyIndexed):
             self.segments.void(place)
             raise
