@@ -25,6 +25,11 @@ DESIGNATORS: dict[str, str] = {
 }
 """FHIR URI -> coding scheme designator (DICOM PS3.16 table 8-1); private schemes begin with 99."""
 
+SHORT_LOCAL_CODES: dict[str, str] = {"nodule-attenuation": "nodule-atten"}
+"""Local codes above 16 characters -> the Code Value they are written with. Long Code Value would be legal, but
+readers as good as highdicom stumble over a concept name without Code Value."""
+
+_LONG_LOCAL_CODES = {short: full for full, short in SHORT_LOCAL_CODES.items()}
 _SYSTEMS = {designator: system for system, designator in DESIGNATORS.items()}
 _UNIT_MEANINGS = {"%": "percent", "1": "no units", "[hnsf'U]": "Hounsfield unit"}
 _MEANING_LENGTH = 64
@@ -46,7 +51,8 @@ def to_concept(code: Code) -> CodedConcept:
             "dicom.unknown-code-system",
             f"Code system {code.system} has no DICOM designator; add it to polyclinic.dicom.codes.DESIGNATORS",
         )
-    return CodedConcept(code.code, designator, (code.display or code.code)[:_MEANING_LENGTH])
+    value = SHORT_LOCAL_CODES.get(code.code, code.code) if code.system == LOCAL else code.code
+    return CodedConcept(value, designator, (code.display or code.code)[:_MEANING_LENGTH])
 
 
 def from_concept(concept: Dataset) -> Code:
@@ -56,6 +62,8 @@ def from_concept(concept: Dataset) -> Code:
     """
     value = concept.get("CodeValue") or concept.get("LongCodeValue") or concept.get("URNCodeValue") or ""
     designator = str(concept.get("CodingSchemeDesignator", ""))
+    if designator == LOCAL_DESIGNATOR:
+        value = _LONG_LOCAL_CODES.get(str(value), value)
     return Code(
         system=_SYSTEMS.get(designator, f"urn:dicom:designator:{designator}"),
         code=str(value),
