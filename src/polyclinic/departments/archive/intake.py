@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from polyclinic.core.errors import Rejected
@@ -135,3 +136,11 @@ def series_values(header: Header) -> dict[str, Any]:
         "series_date": value(0x00080021, 16),
         "series_time": value(0x00080031, 16),
     }
+
+
+def date_of(value: str) -> date | None:
+    """A DICOM DA value as date, or None when it is none."""
+    try:
+        return date(int(value[:4]), int(value[4:6]), int(value[6:8])) if len(value) == 8 else None
+    except ValueError:
+        return None

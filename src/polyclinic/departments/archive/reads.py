@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Engine, RowMapping, insert, select, update
@@ -14,6 +14,7 @@ from polyclinic.departments.archive import schema
 from polyclinic.departments.archive.arrivals import Arrivals
 from polyclinic.departments.archive.commit import begin_writing
 from polyclinic.departments.archive.contracts import InstanceRecord, SeriesRecord, StudyRecord, StudySnapshot
+from polyclinic.departments.archive.intake import date_of
 from polyclinic.departments.archive.ports import KeptFile, UnsettledStudy
 from polyclinic.departments.archive.segments import Place, Segments
 
@@ -261,14 +262,6 @@ def snapshot_of(row: RowMapping) -> StudySnapshot:
         made_at=schema.from_microseconds(row["made_at_us"]),
         evidence=row["evidence"],
     )
-
-
-def date_of(value: str) -> date | None:
-    """A DICOM DA value as date, or None when it is none."""
-    try:
-        return date(int(value[:4]), int(value[4:6]), int(value[6:8])) if len(value) == 8 else None
-    except ValueError:
-        return None
 
 
 def _place(kept: KeptFile) -> Place:
