@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from enum import StrEnum
-from importlib import metadata, resources
+from importlib import import_module, metadata, resources
 from importlib.resources.abc import Traversable
 from types import ModuleType
 from typing import Annotated, Protocol, cast
@@ -109,10 +110,16 @@ class InstalledAgent:
 
     def run(self, case: Case, tools: Tools) -> Outcome:
         """Import the agent's code on first use and run it."""
-        from importlib import import_module  # noqa: PLC0415 - heavy agents load only where they run
+        return cast(Outcome, self._code().run(case, tools))
 
-        module = import_module(f"{self._package}.agent")
-        return cast(Outcome, module.run(case, tools))
+    def warm(self) -> None:
+        """Import the agent's code and, when it has a function ``warm``, let it prepare for the first run."""
+        prepare = getattr(self._code(), "warm", None)
+        if prepare is not None:
+            prepare()
+
+    def _code(self) -> ModuleType:
+        return import_module(f"{self._package}.agent")  # heavy agents load only where they run
 
 
 def read_manifest(folder: Traversable) -> Manifest:
@@ -133,7 +140,17 @@ def read_manifest(folder: Traversable) -> Manifest:
         raise Rejected("agent.manifest", f"manifest.toml: {where}: {first['msg']}") from error
 
 
-def installed_agents() -> dict[str, InstalledAgent]:
-    """Every agent that a package offers under the entry point group ``polyclinic.agents``, by id."""
-    found = (InstalledAgent(entry.load()) for entry in metadata.entry_points(group="polyclinic.agents"))
-    return {agent.manifest.id: agent for agent in found}
+def installed_agents(extra: Sequence[str] = (), only: Sequence[str] = ()) -> dict[str, InstalledAgent]:
+    """Every agent that a package offers under the entry point group ``polyclinic.agents``, by id.
+
+    Parameters
+    ----------
+    extra
+        Import names of agent packages that are not installed, for development.
+    only
+        Ids of the agents wanted, which are the names of their entry points; empty means all.
+    """
+    entries = metadata.entry_points(group="polyclinic.agents")
+    packages = [entry.load() for entry in entries if not only or entry.name in only]
+    packages += [import_module(name) for name in extra]
+    return {agent.manifest.id: agent for agent in map(InstalledAgent, packages)}

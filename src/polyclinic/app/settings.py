@@ -20,7 +20,7 @@ _SOURCE_ROOT = Path(__file__).resolve().parents[3]
 _DESTINATION = re.compile(r"[^@\\\s]{1,16}@[^@:\s]+:\d{1,5}")
 
 Names = Annotated[tuple[str, ...], NoDecode]
-"""Several values in one variable, separated by commas."""
+"""Several values in one variable, separated by commas, or a JSON array."""
 
 
 class Settings(BaseSettings):
@@ -37,8 +37,8 @@ class Settings(BaseSettings):
         default=None, description="Folder of agents' outcomes; empty means `objects` in the data folder"
     )
     web_host: str = Field(default="127.0.0.1", description="Address the web server listens on")
-    web_port: int = Field(default=8042, ge=0, le=65535, description="Port of the web server; 0 takes a free one")
-    web_dist: Path = Field(default=_SOURCE_ROOT / "web" / "dist", description="Folder of the built web page")
+    web_port: int = Field(default=8080, ge=0, le=65535, description="Port of the web server; 0 takes a free one")
+    page: Path = Field(default=_SOURCE_ROOT / "web" / "dist", description="Folder of the built web page")
     dicom_ae_title: str = Field(
         default="POLYCLINIC", pattern=r"^[^\\\s](?:[^\\]{0,14}[^\\\s])?$", description="AE title of the DICOM node"
     )
@@ -61,6 +61,7 @@ class Settings(BaseSettings):
     )
     models: Path = Field(default=_SOURCE_ROOT / "models", description="Folder of model weights")
     scenarios: Path = Field(default=_SOURCE_ROOT / "scenarios", description="Folder of clinical scenarios")
+    agents: Names = Field(default=(), description="Ids of the installed agents to use; empty means all")
     agents_extra: Names = Field(
         default=(), description="Agent packages beside the installed ones, by import name; for development"
     )
@@ -73,12 +74,14 @@ class Settings(BaseSettings):
         default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severe level that is logged"
     )
 
-    @field_validator("worker_queues", "destinations", "agents_extra", mode="before")
+    @field_validator("worker_queues", "destinations", "agents", "agents_extra", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
+        if not isinstance(value, str):
+            return value
+        if value.startswith("["):
+            return tuple(json.loads(value))
+        return tuple(part.strip() for part in value.split(",") if part.strip())
 
     @field_validator("destinations")
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterable, Sequence
-from typing import overload
+from typing import Protocol, overload
 
 import orjson
 import pydicom
@@ -13,17 +13,25 @@ from pydicom.dataset import Dataset
 
 from polyclinic.agentkit.case import Case, CaseSeries
 from polyclinic.core.plain import to_plain
-from polyclinic.departments.archive.contracts import InstanceRecord
-from polyclinic.departments.archive.ports import Archive
+from polyclinic.departments.archive.contracts import InstanceRecord, SeriesRecord, StudySnapshot
 from polyclinic.departments.reading.contracts import AgentRun, PlannedSeries, SeriesExtent, Task
 from polyclinic.departments.records.contracts import ClinicalContext
 from polyclinic.dicom.extent import series_box
 
 
+class KeptStudies(Protocol):
+    """The part of the archive that is read here; worker processes have no more of it."""
+
+    def series(self, study_instance_uid: str) -> tuple[SeriesRecord, ...]: ...
+    def instances(self, study_instance_uid: str) -> tuple[InstanceRecord, ...]: ...
+    def read(self, sop_instance_uid: str) -> bytes: ...
+    def load_snapshot(self, study_instance_uid: str, revision: int) -> StudySnapshot: ...
+
+
 class ArchivedDatasets(Sequence[Dataset]):
     """The datasets of a series, each read from the archive when it is asked for; nothing is kept."""
 
-    def __init__(self, archive: Archive, sop_instance_uids: Sequence[str]) -> None:
+    def __init__(self, archive: KeptStudies, sop_instance_uids: Sequence[str]) -> None:
         self._archive = archive
         self._uids = tuple(sop_instance_uids)
 
@@ -40,13 +48,13 @@ class ArchivedDatasets(Sequence[Dataset]):
         return pydicom.dcmread(io.BytesIO(self._archive.read(self._uids[index])), force=True)
 
 
-def snapshot_instances(archive: Archive, study_instance_uid: str, revision: int) -> tuple[InstanceRecord, ...]:
+def snapshot_instances(archive: KeptStudies, study_instance_uid: str, revision: int) -> tuple[InstanceRecord, ...]:
     """The instances that the study had when it settled, by series, instance number, then UID."""
     frozen = set(archive.load_snapshot(study_instance_uid, revision).sop_instance_uids)
     return tuple(i for i in archive.instances(study_instance_uid) if i.sop_instance_uid in frozen)
 
 
-def planned_series(archive: Archive, study_instance_uid: str, revision: int) -> tuple[PlannedSeries, ...]:
+def planned_series(archive: KeptStudies, study_instance_uid: str, revision: int) -> tuple[PlannedSeries, ...]:
     """What planning needs of each series of the snapshot."""
     counts: dict[str, int] = {}
     for instance in snapshot_instances(archive, study_instance_uid, revision):
@@ -71,7 +79,7 @@ def inputs_sha256(instances: Iterable[InstanceRecord], task: Task, context: Clin
     return hashlib.sha256(orjson.dumps([images, told], option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def case_of(archive: Archive, run: AgentRun, context: ClinicalContext) -> Case:
+def case_of(archive: KeptStudies, run: AgentRun, context: ClinicalContext) -> Case:
     """The Case for a run: the series it was planned for, at the revision that asked for it."""
     wanted = set(run.task.series_instance_uids)
     members: dict[str, list[str]] = {uid: [] for uid in run.task.series_instance_uids}
@@ -95,7 +103,7 @@ def case_of(archive: Archive, run: AgentRun, context: ClinicalContext) -> Case:
     )
 
 
-def headers(archive: Archive, sop_instance_uids: Iterable[str]) -> list[Dataset]:
+def headers(archive: KeptStudies, sop_instance_uids: Iterable[str]) -> list[Dataset]:
     """The datasets without pixel data, in the order given."""
     return [
         pydicom.dcmread(io.BytesIO(archive.read(uid)), stop_before_pixels=True, force=True) for uid in sop_instance_uids
@@ -103,7 +111,7 @@ def headers(archive: Archive, sop_instance_uids: Iterable[str]) -> list[Dataset]
 
 
 def extent_of(
-    archive: Archive, study_instance_uid: str, revision: int, series_instance_uid: str
+    archive: KeptStudies, study_instance_uid: str, revision: int, series_instance_uid: str
 ) -> SeriesExtent | None:
     """Where the images of a series of the snapshot lie; None when it is not there or has no positions."""
     uids = [

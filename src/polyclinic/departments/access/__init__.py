@@ -1,1 +1,1 @@
-"""Who may do what."""
+"""Who may do what: people, roles, sessions, and the one function that decides."""

@@ -207,6 +207,7 @@ class AgentRun:
     """The series that the agent judged."""
     facts: tuple[Fact, ...] = ()
     not_assessed: tuple[str, ...] = ()
+    normal: tuple[Code, ...] = ()
     seconds: tuple[tuple[str, float], ...] = ()
     withheld: tuple[Withheld, ...] = ()
 

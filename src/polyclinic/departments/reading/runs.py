@@ -10,6 +10,7 @@ import orjson
 from sqlalchemy import Engine, and_, or_, select, update
 
 from polyclinic.agentkit.outcome import Abstained, Fact, Outcome
+from polyclinic.core.codes import Code
 from polyclinic.core.errors import Conflict, NotFound
 from polyclinic.core.ids import stable_id
 from polyclinic.core.plain import from_plain
@@ -29,6 +30,7 @@ class _Summary:
     series_instance_uid: str = ""
     facts: tuple[Fact, ...] = ()
     not_assessed: tuple[str, ...] = ()
+    normal: tuple[Code, ...] = ()
     seconds: tuple[tuple[str, float], ...] = ()
 
 
@@ -159,6 +161,7 @@ class RunStore:
                 series_instance_uid=outcome.series_instance_uid,
                 facts=outcome.facts,
                 not_assessed=outcome.not_assessed,
+                normal=outcome.normal,
                 seconds=outcome.seconds,
             )
             state, reason = RunState.DONE, ""
@@ -173,6 +176,10 @@ class RunStore:
         else:
             values = {"state": RunState.FAILED, "reason": reason, "worker": ""}
         return self._mine(run.run_id, worker, values)
+
+    def hand_back(self, run_id: str, worker: str) -> None:
+        """Queue a run again that was interrupted because the worker was asked to stop; it counts as not begun."""
+        self._mine(run_id, worker, {"state": RunState.QUEUED, "worker": "", "attempt": agent_run.c.attempt - 1})
 
     def retry(self, run_id: str, *, now: float) -> AgentRun:
         """Queue a failed run once more, with all its attempts.
@@ -238,5 +245,6 @@ def _run(row: Any) -> AgentRun:
         series_instance_uid=summary.series_instance_uid,
         facts=summary.facts,
         not_assessed=summary.not_assessed,
+        normal=summary.normal,
         seconds=summary.seconds,
     )

@@ -1,0 +1,123 @@
+"""Loops beside the journeys: one notices that a study is complete, one sends what is due."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from polyclinic.core.errors import PolyclinicError, Rejected
+from polyclinic.departments.archive.ports import UnsettledStudy
+from polyclinic.departments.reading.contracts import Delivery
+from polyclinic.journeys.rooms import Rooms
+from polyclinic.journeys.study import settle
+
+log = logging.getLogger(__name__)
+
+_LOOK_EVERY_S = 0.25
+
+
+def settled(study: UnsettledStudy, *, now: datetime, quiet_s: float, limit_s: float) -> str | None:
+    """Why the study may be held complete, or None when it may still be arriving.
+
+    The end of every association that sent to the study, and then a quiet time, is the evidence. A sender that
+    leaves its association open is waited for until nothing has come for `limit_s`.
+    """
+    silent_s = (now - study.last_received_at).total_seconds()
+    if study.open_associations == 0 and silent_s >= quiet_s:
+        return f"associations ended, no new image for {quiet_s:g} s"
+    if silent_s >= max(quiet_s, limit_s):
+        return f"an association is still open, but no new image for {limit_s:g} s"
+    return None
+
+
+class Loop:
+    """A thread that does something again and again until it is stopped; an error is logged, and it goes on."""
+
+    def __init__(self, name: str, turn: Callable[[], object], *, every_s: float) -> None:
+        self._turn = turn
+        self._every_s = every_s
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the turn in hand."""
+        self._stopping.set()
+        self._thread.join(timeout=10.0)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._turn()
+            except Exception as error:  # noqa: BLE001 - a loop outlives a bad turn; what failed stands in the log
+                frames = "".join(traceback.format_tb(error.__traceback__))
+                log.error("%s: %s\n%s", self._thread.name, type(error).__name__, frames)
+                self._stopping.wait(1.0)
+            self._stopping.wait(self._every_s)
+
+
+class SettlingWatcher:
+    """Sends each study on its way once it has settled."""
+
+    def __init__(self, rooms: Rooms, *, quiet_s: float, limit_s: float) -> None:
+        self._rooms = rooms
+        self._quiet_s = quiet_s
+        self._limit_s = limit_s
+
+    def turn(self) -> int:
+        """Look at every unsettled study once; how many were sent on."""
+        now = datetime.fromtimestamp(self._rooms.now(), UTC)
+        begun = 0
+        for study in self._rooms.archive.unsettled():
+            evidence = settled(study, now=now, quiet_s=self._quiet_s, limit_s=self._limit_s)
+            if evidence is not None:
+                settle(self._rooms, study.study_instance_uid, evidence)
+                begun += 1
+        return begun
+
+    def loop(self) -> Loop:
+        """The thread that looks a few times a second."""
+        return Loop("settling", self.turn, every_s=_LOOK_EVERY_S)
+
+
+class OutboxSender:
+    """Sends what is due to its destination, later again where that may help."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+
+    def turn(self) -> int:
+        """Try everything that is due once; how many arrived."""
+        arrived = 0
+        for item in self._rooms.outbox.due(now=self._rooms.now()):
+            if self._rooms.stopping.is_set():
+                break
+            arrived += self._send(item)
+        return arrived
+
+    def loop(self) -> Loop:
+        """The thread that sends."""
+        return Loop("outbox", self.turn, every_s=_LOOK_EVERY_S)
+
+    def _send(self, item: Delivery) -> bool:
+        rooms = self._rooms
+        started = time.monotonic()
+        try:
+            rooms.send(item.destination, rooms.archive.read(item.sop_instance_uid))
+        except PolyclinicError as error:
+            again = not isinstance(error, Rejected)
+            rooms.outbox.not_sent(item, error.message, again=again, now=rooms.now())
+            log.warning("delivery of a %s to %s failed: %s", item.kind, item.destination, error.code)
+            return False
+        rooms.outbox.sent(item.key)
+        log.info("%s sent to %s in %.2f s", item.kind, item.destination, time.monotonic() - started)
+        if rooms.outbox.outstanding(item.study_instance_uid, item.revision) == 0:
+            rooms.reading.delivered(item.study_instance_uid, item.revision, now=rooms.now())
+        return True
