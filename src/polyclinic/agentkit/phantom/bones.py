@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -83,10 +84,9 @@ def rib_path(number: int, side: float) -> list[Point]:
 
 
 def _on_cage(angle: float, z: float, side: float, outward_mm: float) -> Point:
-    width, depth, centre = (
-        float(np.interp(z, *zip(*knots, strict=True)))
-        for knots in (chest.CAGE_HALF_WIDTH, chest.CAGE_HALF_DEPTH, chest.CAGE_CENTRE_Y)
-    )
+    width = _at(chest.CAGE_HALF_WIDTH, z)
+    depth = _at(chest.CAGE_HALF_DEPTH, z)
+    centre = _at(chest.CAGE_CENTRE_Y, z)
     x, y = math.sin(angle), math.cos(angle)
     power = chest.CAGE_POWER
     radius = ((x / width) ** power + (abs(y) / depth) ** power) ** (-1 / power) + outward_mm
@@ -94,12 +94,15 @@ def _on_cage(angle: float, z: float, side: float, outward_mm: float) -> Point:
 
 
 def _sternum_y_mm(z: float) -> float:
-    depth = float(np.interp(z, *zip(*chest.CAGE_HALF_DEPTH, strict=True)))
-    return float(np.interp(z, *zip(*chest.CAGE_CENTRE_Y, strict=True))) - depth - 5.0
+    return _at(chest.CAGE_CENTRE_Y, z) - _at(chest.CAGE_HALF_DEPTH, z) - 5.0
+
+
+def _at(knots: Sequence[tuple[float, float]], z: float) -> float:
+    return float(np.interp(z, [knot[0] for knot in knots], [knot[1] for knot in knots]))
 
 
 def _chain(path: Sequence[Point], radius_mm: float, flatness: float) -> Iterator[tuple[float, ...]]:
-    for start, end in zip(path[:-1], path[1:], strict=True):
+    for start, end in pairwise(path):
         yield (*start, *end, radius_mm, radius_mm, flatness)
 
 
@@ -114,7 +117,7 @@ def _posterior_arch(z: float) -> Iterator[tuple[float, ...]]:
 
 
 def _sternum() -> Iterator[tuple[float, ...]]:
-    for z in np.arange(-78.0, 62.1, 6.0):
+    for z in np.arange(-78.0, 62.1, 3.0):
         half_width = 22.0 + 0.3 * (z - 40.0) if z > 38.0 else 11.0 + 4.0 * math.cos(z / 24.0)
         gap = abs(z - 35.0) < 3.0
         if not gap:
@@ -132,7 +135,7 @@ def _shoulder(side: float) -> Iterator[tuple[float, ...]]:
         medial, lateral = 0.55 + 0.0035 * (40.0 - z), 1.3
         angles = np.linspace(min(medial, 1.15), lateral, 5)
         points = [_on_cage(a, float(z), side, 17.0 + max(0.0, z - 50.0) * 0.35) for a in angles]
-        for index, (start, end) in enumerate(zip(points[:-1], points[1:], strict=True)):
+        for index, (start, end) in enumerate(pairwise(points)):
             radius = 4.5 if index == 3 else 2.0
             yield (*start, *end, 2.0 if index == 3 else radius, radius, 0.45)
     glenoid = (side * 122.0, 26.0, 98.0)

@@ -105,7 +105,7 @@ def build_chest(grid: CoarseGrid, sex: str, contrast: bool) -> Chest:
     heart, cavities = _heart(grid)
     oesophagus = tube(grid, _OESOPHAGUS, (6, 6, 6, 6.5, 8))
     diaphragm = _diaphragm(grid)
-    lungs = _lungs(grid, cage, diaphragm, vessels, heart, oesophagus)
+    lungs = _lungs(grid, cage, diaphragm, union(*vessels, oesophagus), heart)
     below = intersection(cage, -diaphragm)
     blood_hu, muscle_hu = (220.0, 95.0) if contrast else (39.0, 47.0)
     organs = (
@@ -205,9 +205,7 @@ def _diaphragm(grid: CoarseGrid) -> Field:
     return field
 
 
-def _lungs(
-    grid: CoarseGrid, cage: Field, diaphragm: Field, vessels: tuple[Field, ...], heart: Field, oesophagus: Field
-) -> Field:
+def _lungs(grid: CoarseGrid, cage: Field, diaphragm: Field, contents: Field, heart: Field) -> Field:
     trachea = tube(grid, TRACHEA, (9, 9, 9, 9))
     bronchi = [tube(grid, path, (7.5, 7, 6)) for path in (RIGHT_MAIN_BRONCHUS, LEFT_MAIN_BRONCHUS)]
     # The vessels of the inlet are wrapped in fat; towards the hila the pleura lies close to the vessels.
@@ -216,8 +214,8 @@ def _lungs(
     septum = np.abs(grid.x - np.float32(MIDLINE_X_MM)) - septum_mm + np.zeros(grid.shape, np.float32)
     bodies = np.sqrt(grid.x**2 + ((grid.y - spine_y_mm(grid.z)) * np.float32(1.1)) ** 2) - np.float32(22.0)
     behind = intersection(np.abs(grid.x) - np.float32(20.0), spine_y_mm(grid.z) - grid.y)
-    contents = union(*vessels, trachea, *bronchi, oesophagus) - wrap_mm
-    mediastinum = union(contents, heart - np.float32(5.0), septum, bodies, behind, rounding_mm=9)
+    wrapped = union(contents, trachea, *bronchi) - wrap_mm
+    mediastinum = union(wrapped, heart - np.float32(5.0), septum, bodies, behind, rounding_mm=9)
     return intersection(cage + np.float32(1.5), -mediastinum, diaphragm, rounding_mm=7)
 
 

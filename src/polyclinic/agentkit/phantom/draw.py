@@ -21,16 +21,16 @@ def draw_coverage(capsules: Capsules, geometry: VolumeGeometry, slice_thickness_
     """Share of each voxel inside any capsule, 0 to 255, averaged over the thickness of the slice."""
     edge_mm = float(np.mean(geometry.spacing_mm[1:]))
     samples = max(1, round(slice_thickness_mm / 1.2))
-    return _draw(capsules, geometry, edge_mm, slice_thickness_mm, samples, thin=True)
+    return _draw(capsules, geometry, edge_mm=edge_mm, thickness_mm=slice_thickness_mm, samples=samples, thin=True)
 
 
 def draw_depth(capsules: Capsules, geometry: VolumeGeometry) -> Coverage:
     """Signed distance to the union of the capsules, encoded as 128 - 20 x mm."""
-    return _draw(capsules, geometry, DEPTH_RANGE_MM, 0.0, 1, thin=False)
+    return _draw(capsules, geometry, edge_mm=DEPTH_RANGE_MM, thickness_mm=0.0, samples=1, thin=False)
 
 
 def _draw(
-    capsules: Capsules, geometry: VolumeGeometry, edge_mm: float, thickness_mm: float, samples: int, thin: bool
+    capsules: Capsules, geometry: VolumeGeometry, *, edge_mm: float, thickness_mm: float, samples: int, thin: bool
 ) -> Coverage:
     volume = np.zeros(geometry.shape, dtype=np.uint8)
     # A capsule is drawn by the thread that owns the slice, so the result does not depend on the threads.
@@ -51,7 +51,9 @@ def _draw(
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def _capsule_kernel(volume, first, last, capsules, origin, spacing, edge, offsets, thin):  # type: ignore[no-untyped-def] # numba infers
+def _capsule_kernel(  # type: ignore[no-untyped-def] # noqa: PLR0917 - numba infers types and wants positions
+    volume, first, last, capsules, origin, spacing, edge, offsets, thin
+):
     rows, columns = volume.shape[1], volume.shape[2]
     dz, dy, dx = spacing[0], spacing[1], spacing[2]
     for n in range(capsules.shape[0]):
@@ -93,32 +95,20 @@ def _capsule_kernel(volume, first, last, capsules, origin, spacing, edge, offset
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def paint_slice(hu, layers, levels, edge):  # type: ignore[no-untyped-def] # numba infers
-    """Lay organs over `hu` in order.
+def paint_layer(hu, distance, level, edge):  # type: ignore[no-untyped-def] # numba infers
+    """Lay one organ of HU `level` over `hu` (float32 (row, column), changed in place).
 
-    Parameters
-    ----------
-    hu
-        float32 (row, column), changed in place.
-    layers
-        float32 (layer, row, column), signed distance in mm.
-    levels
-        float32 (layer,), HU of each.
-    edge
-        Width in mm over which an edge is blended: the size of the voxel.
+    `distance` is the signed distance in mm at each pixel; the edge is blended over `edge` mm, the size of a pixel.
     """
     for i in range(hu.shape[0]):
         for j in range(hu.shape[1]):
-            value = hu[i, j]
-            for n in range(layers.shape[0]):
-                share = np.float32(0.5) - layers[n, i, j] / edge
-                if share > 0:
-                    value += min(share, np.float32(1.0)) * (levels[n] - value)
-            hu[i, j] = value
+            share = np.float32(0.5) - distance[i, j] / edge
+            share = min(max(share, np.float32(0.0)), np.float32(1.0))
+            hu[i, j] += share * (level - hu[i, j])
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def paint_lung_and_tubes(  # type: ignore[no-untyped-def] # numba infers
+def paint_lung_and_tubes(  # type: ignore[no-untyped-def] # noqa: PLR0917 - numba infers types and wants positions
     hu,
     lung,
     cage,

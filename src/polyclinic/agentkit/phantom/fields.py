@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -106,7 +107,8 @@ def profile(grid: CoarseGrid, knots: Sequence[tuple[float, float]]) -> Field:
     offsets = np.linspace(-12.0, 12.0, 9)
     z = grid.z.ravel()
     smooth = np.mean([np.interp(z + o, heights, values) for o in offsets], axis=0)
-    return smooth.astype(np.float32).reshape(-1, 1, 1)
+    result: Field = smooth.astype(np.float32).reshape(-1, 1, 1)
+    return result
 
 
 def tube(grid: CoarseGrid, path_mm: Sequence[Point], radii_mm: Sequence[float], reach_mm: float = 24.0) -> Field:
@@ -114,9 +116,7 @@ def tube(grid: CoarseGrid, path_mm: Sequence[Point], radii_mm: Sequence[float], 
     field = np.full(grid.shape, FAR_MM, dtype=np.float32)
     points = np.asarray(path_mm, dtype=np.float32)
     axes = (grid.x, grid.y, grid.z)
-    for (start, end), (r0, r1) in zip(
-        zip(points[:-1], points[1:], strict=True), zip(radii_mm[:-1], radii_mm[1:], strict=True), strict=True
-    ):
+    for (start, end), (r0, r1) in zip(pairwise(points), pairwise(radii_mm), strict=True):
         margin = reach_mm + max(r0, r1)
         window = _window(grid, np.minimum(start, end) - margin, np.maximum(start, end) + margin)
         x, y, z = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ from polyclinic.agentkit.phantom.chest import MIDLINE_X_MM, Chest, build_chest
 from polyclinic.agentkit.phantom.fields import CoarseGrid, Field
 from polyclinic.agentkit.phantom.parenchyma import lung_tissue
 from polyclinic.agentkit.phantom.scanner import finish_slice
-from polyclinic.agentkit.phantom.spec import ChestPhantom, PhantomStudy
+from polyclinic.agentkit.phantom.spec import ChestPhantom, NoduleTruth, PhantomStudy
 from polyclinic.agentkit.phantom.trees import grow_trees
 from polyclinic.core.ids import stable_uid
 from polyclinic.dicom.geometry import VolumeGeometry
@@ -38,20 +39,26 @@ def make_chest_phantom(spec: ChestPhantom) -> PhantomStudy:
     grid = _coarse_grid(spec, geometry)
     body_rng, nodule_rng, texture_rng = (np.random.default_rng((spec.seed, stream)) for stream in (11, 12, 13))
     chest = build_chest(grid, spec.sex, spec.contrast)
-    trees = grow_trees(grid, chest.lungs, body_rng, max(8.5, 3.0 * float(np.mean(geometry.spacing_mm))))
+    trees = grow_trees(grid, chest.lungs, body_rng, max(7.5, 3.0 * float(np.mean(geometry.spacing_mm))))
     specs = nodules.draw_specs(spec, nodule_rng)
     tubes = np.concatenate([trees.vessels, trees.airway_walls])
-    truth = nodules.place(specs, grid, chest.lungs, tubes, geometry, nodule_rng)
+    room = nodules.Room(grid=grid, lungs=chest.lungs, tubes=tubes, geometry=geometry)
+    truth = nodules.place(specs, room, nodule_rng)
     vessels = np.concatenate([nodules.clear_of(trees.vessels, truth), nodules.spicules(truth, specs, nodule_rng)])
-    volumes = _Volumes(
+    thickness_mm = spec.slice_thickness_mm
+    scene = _Scene(
+        spec=spec,
+        geometry=geometry,
+        grid=grid,
+        chest=chest,
+        tissue=lung_tissue(grid, chest.lungs, spec, texture_rng),
+        nodules=truth,
         bone=draw.draw_depth(bone_capsules(), geometry),
-        vessel=draw.draw_coverage(vessels, geometry, spec.slice_thickness_mm),
-        wall=draw.draw_coverage(nodules.clear_of(trees.airway_walls, truth), geometry, spec.slice_thickness_mm),
-        lumen=draw.draw_coverage(nodules.clear_of(trees.airway_lumens, truth), geometry, spec.slice_thickness_mm),
+        vessel=draw.draw_coverage(vessels, geometry, thickness_mm),
+        wall=draw.draw_coverage(nodules.clear_of(trees.airway_walls, truth), geometry, thickness_mm),
+        lumen=draw.draw_coverage(nodules.clear_of(trees.airway_lumens, truth), geometry, thickness_mm),
     )
-    painter = _Painter(spec, geometry, grid, chest, volumes, lung_tissue(grid, chest.lungs, spec, texture_rng))
-    study = painter.paint(truth)
-    return study
+    return _Painter(scene).paint()
 
 
 def phantom_geometry(spec: ChestPhantom) -> VolumeGeometry:
@@ -74,7 +81,7 @@ def phantom_geometry(spec: ChestPhantom) -> VolumeGeometry:
 
 def _coarse_grid(spec: ChestPhantom, geometry: VolumeGeometry) -> CoarseGrid:
     step = float(np.clip(1.6 * np.mean(geometry.spacing_mm), 3.0, 5.0))
-    low, high = geometry.to_patient([[0, 0, 0], np.asarray(geometry.shape) - 1])
+    low, high = geometry.to_patient(np.stack([np.zeros(3), np.asarray(geometry.shape) - 1]))
     low = np.maximum(low, (-200.0, -160.0, -400.0)) - step
     high = np.minimum(high, (200.0, 160.0, 400.0)) + 2 * step
     shape = np.ceil((high - low) / step).astype(int)[::-1] + 1
@@ -82,28 +89,28 @@ def _coarse_grid(spec: ChestPhantom, geometry: VolumeGeometry) -> CoarseGrid:
     return CoarseGrid(origin_mm=(x, y, z), step_mm=step, shape=(int(shape[0]), int(shape[1]), int(shape[2])))
 
 
-class _Volumes:
-    """What was drawn at full resolution before the slices are painted."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Scene:
+    """Everything that is to be painted: organs on the coarse grid, tubes and bones drawn at full resolution."""
 
-    def __init__(
-        self, *, bone: draw.Coverage, vessel: draw.Coverage, wall: draw.Coverage, lumen: draw.Coverage
-    ) -> None:
-        self.bone, self.vessel, self.wall, self.lumen = bone, vessel, wall, lumen
+    spec: ChestPhantom
+    geometry: VolumeGeometry
+    grid: CoarseGrid
+    chest: Chest
+    tissue: Field
+    nodules: tuple[NoduleTruth, ...]
+    bone: draw.Coverage
+    vessel: draw.Coverage
+    wall: draw.Coverage
+    lumen: draw.Coverage
 
 
 class _Painter:
-    """Lays the fields over each other slice by slice."""
+    """Lays the fields of a scene over each other slice by slice."""
 
-    def __init__(
-        self,
-        spec: ChestPhantom,
-        geometry: VolumeGeometry,
-        grid: CoarseGrid,
-        chest: Chest,
-        volumes: _Volumes,
-        tissue: Field,
-    ) -> None:
-        self.spec, self.geometry, self.grid, self.volumes = spec, geometry, grid, volumes
+    def __init__(self, scene: _Scene) -> None:
+        self.scene = scene
+        chest, grid, geometry = scene.chest, scene.grid, scene.geometry
         bodies, column, canal = vertebral_fields(grid)
         self.layers: list[tuple[Field, float]] = [
             (chest.body, 25.0),
@@ -118,90 +125,90 @@ class _Painter:
             (bodies + CORTEX_MM, 190.0),
             (canal, 24.0),
         ]
-        self.lungs, self.cage, self.tissue = chest.lungs, chest.cage, tissue
-        self.edge_mm = float(np.mean(geometry.spacing_mm[1:]))
-        self.emphysema_voxels = np.zeros(spec.slices, dtype=np.int64)
-        self.map = np.array(
-            [
-                [geometry.spacing_mm[2] / grid.step_mm, 0, (geometry.origin_mm[0] - grid.origin_mm[0]) / grid.step_mm],
-                [0, geometry.spacing_mm[1] / grid.step_mm, (geometry.origin_mm[1] - grid.origin_mm[1]) / grid.step_mm],
-            ]
-        )
+        self.lowest = [field.min(axis=(1, 2)) for field, _ in self.layers]
+        self.edge_mm = np.float32(np.mean(geometry.spacing_mm[1:]))
+        offset = (np.asarray(geometry.origin_mm) - grid.origin_mm) / grid.step_mm
+        scale_x, scale_y = geometry.spacing_mm[2] / grid.step_mm, geometry.spacing_mm[1] / grid.step_mm
+        self.fine_to_coarse = np.array([[scale_x, 0.0, offset[0]], [0.0, scale_y, offset[1]]])
 
-    def paint(self, truth: tuple[nodules.NoduleTruth, ...]) -> PhantomStudy:
-        hu = np.empty(self.geometry.shape, dtype=np.int16)
-        labels = np.zeros(self.geometry.shape, dtype=np.uint8)
-        nodule_labels = np.zeros(self.geometry.shape, dtype=np.uint8)
+    def paint(self) -> PhantomStudy:
+        """Paint every slice; slices are independent, so the threads cannot change the result."""
+        scene, shape = self.scene, self.scene.geometry.shape
+        hu = np.empty(shape, dtype=np.int16)
+        lungs = np.zeros(shape, dtype=np.uint8)
+        nodule_labels = np.zeros(shape, dtype=np.uint8)
         with ThreadPoolExecutor(draw.THREADS) as pool:
-            list(pool.map(lambda index: self._paint_slice(index, hu, labels, nodule_labels, truth), range(len(hu))))
-        lung_voxels = max(int(np.count_nonzero(labels)), 1)
+            emphysema = pool.map(
+                lambda index: self._paint_slice(index, hu[index], lungs[index], nodule_labels[index]),
+                range(shape[0]),
+            )
+            low_voxels = sum(emphysema)
         return PhantomStudy(
-            spec=self.spec,
-            geometry=self.geometry,
+            spec=scene.spec,
+            geometry=scene.geometry,
             hu=hu,
-            lung_labels=labels,
+            lung_labels=lungs,
             nodule_labels=nodule_labels,
-            nodules=truth,
-            emphysema_share=float(self.emphysema_voxels.sum()) / lung_voxels,
+            nodules=scene.nodules,
+            emphysema_share=low_voxels / max(int(np.count_nonzero(lungs)), 1),
         )
 
     def _paint_slice(
         self,
         index: int,
         hu: npt.NDArray[np.int16],
-        labels: npt.NDArray[np.uint8],
+        lungs: npt.NDArray[np.uint8],
         nodule_labels: npt.NDArray[np.uint8],
-        truth: tuple[nodules.NoduleTruth, ...],
-    ) -> None:
-        height = (
-            self.geometry.origin_mm[2] + index * self.geometry.spacing_mm[0] - self.grid.origin_mm[2]
-        ) / self.grid.step_mm
-        image = np.full(self.geometry.shape[1:], -1000.0, dtype=np.float32)
-        planes, levels = [], []
-        for field, level in self.layers:
-            plane = self._coarse_plane(field, height)
-            if plane.min() < self.grid.step_mm:
-                planes.append(self._fine(plane))
-                levels.append(level)
-        if planes:
-            draw.paint_slice(image, np.stack(planes), np.asarray(levels, np.float32), np.float32(self.edge_mm))
-        split = (MIDLINE_X_MM - self.geometry.origin_mm[0]) / self.geometry.spacing_mm[2]
-        self.emphysema_voxels[index] = draw.paint_lung_and_tubes(
+    ) -> int:
+        scene = self.scene
+        z = scene.geometry.origin_mm[2] + index * scene.geometry.spacing_mm[0]
+        height = (z - scene.grid.origin_mm[2]) / scene.grid.step_mm
+        image = np.full(scene.geometry.shape[1:], -1000.0, dtype=np.float32)
+        present = [
+            layer
+            for layer, lowest in zip(self.layers, self.lowest, strict=True)
+            if lowest[int(height) : int(height) + 2].min() < self.edge_mm
+        ]
+        for field, level in present:
+            draw.paint_layer(image, self._fine(field, height), np.float32(level), self.edge_mm)
+        split = (MIDLINE_X_MM - scene.geometry.origin_mm[0]) / scene.geometry.spacing_mm[2]
+        low_voxels: int = draw.paint_lung_and_tubes(
             image,
-            self._fine(self._coarse_plane(self.lungs, height)),
-            self._fine(self._coarse_plane(self.cage, height)),
-            self._fine(self._coarse_plane(self.tissue, height)),
-            self.volumes.bone[index],
-            self.volumes.vessel[index],
-            self.volumes.wall[index],
-            self.volumes.lumen[index],
-            np.float32(self.edge_mm),
-            np.float32(220.0 if self.spec.contrast else 42.0),
+            self._fine(scene.chest.lungs, height),
+            self._fine(scene.chest.cage, height),
+            self._fine(scene.tissue, height),
+            scene.bone[index],
+            scene.vessel[index],
+            scene.wall[index],
+            scene.lumen[index],
+            self.edge_mm,
+            np.float32(220.0 if scene.spec.contrast else 42.0),
             np.float32(_CORTEX_HU),
             np.float32(_MARROW_HU),
             np.float32(CORTEX_MM),
             np.float32(_EMPHYSEMA_HU),
-            labels[index],
+            lungs,
             np.float32(split),
         )
-        for nodule in truth:
+        for nodule in scene.nodules:
             nodules.render_slice(
-                image, nodule_labels[index], nodule, self.geometry, index, self.spec.slice_thickness_mm
-            )
-        hu[index] = finish_slice(image, index, self.spec, self.geometry)
+                image, nodule_labels, nodule,
+                geometry=scene.geometry, index=index, slice_thickness_mm=scene.spec.slice_thickness_mm,
+            )  # fmt: skip
+        hu[...] = finish_slice(image, index, scene.spec, scene.geometry)
+        return low_voxels
 
-    def _coarse_plane(self, field: Field, height: float) -> Field:
+    def _fine(self, field: Field, height: float) -> Field:
+        """The field at one height in units of the coarse grid, on the pixels of the image."""
         low = min(max(int(height), 0), field.shape[0] - 2)
-        part = np.float32(height - low)
-        plane: Field = field[low] * (1 - part) + field[low + 1] * part
-        return plane
-
-    def _fine(self, plane: Field) -> Field:
-        fine: Field = cv2.warpAffine(
+        plane = cv2.addWeighted(field[low], 1.0 - (height - low), field[low + 1], height - low, 0.0)
+        fine = np.empty(self.scene.geometry.shape[1:], dtype=np.float32)
+        cv2.warpAffine(
             plane,
-            self.map,
-            (self.geometry.shape[2], self.geometry.shape[1]),
+            self.fine_to_coarse,
+            (self.scene.geometry.shape[2], self.scene.geometry.shape[1]),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            dst=fine,
             borderMode=cv2.BORDER_REPLICATE,
         )
         return fine

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -54,14 +55,17 @@ def draw_specs(spec: ChestPhantom, rng: np.random.Generator) -> tuple[NoduleSpec
     return tuple(drawn)
 
 
-def place(
-    specs: Sequence[NoduleSpec],
-    grid: CoarseGrid,
-    lungs: Field,
-    tubes: Capsules,
-    geometry: VolumeGeometry,
-    rng: np.random.Generator,
-) -> tuple[NoduleTruth, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Room:
+    """Where nodules may lie: the lungs, within the image, beside the tubes."""
+
+    grid: CoarseGrid
+    lungs: Field
+    tubes: Capsules
+    geometry: VolumeGeometry
+
+
+def place(specs: Sequence[NoduleSpec], room: Room, rng: np.random.Generator) -> tuple[NoduleTruth, ...]:
     """Give each nodule its place: inside the pleura, inside the image, clear of visible tubes and of each other.
 
     Raises
@@ -74,11 +78,14 @@ def place(
     for number, spec in enumerate(specs, start=1):
         reach = max(spec.semi_axes_mm)
         if spec.centre_mm is None:
-            centre = _free_place(reach, placed, grid, lungs, tubes, geometry, rng)
+            centre = _free_place(reach, placed, room, rng)
         else:
             centre = spec.centre_mm
-            if float(grid.sample(lungs, np.asarray([centre]))[0]) > -reach + grid.step_mm:
-                raise Rejected("phantom.nodule-outside-lungs", "A nodule must lie inside a lung; move its centre")
+            inside_lung = float(room.grid.sample(room.lungs, np.asarray([centre]))[0]) <= -reach
+            if not (inside_lung and _inside_image(centre, spec.semi_axes_mm, room.geometry)):
+                raise Rejected(
+                    "phantom.nodule-outside-lungs", "A nodule must lie inside a lung and the image; move its centre"
+                )
         placed.append(_truth(number, spec, centre, rng))
     return tuple(placed)
 
@@ -110,6 +117,7 @@ def render_slice(
     image: npt.NDArray[np.float32],
     labels: npt.NDArray[np.uint8],
     nodule: NoduleTruth,
+    *,
     geometry: VolumeGeometry,
     index: int,
     slice_thickness_mm: float,
@@ -172,29 +180,29 @@ def coverage(
     return (window[0], window[1], window[2]), share / np.float32(_SUBSAMPLES**3)
 
 
-def _free_place(
-    reach: float,
-    placed: Sequence[NoduleTruth],
-    grid: CoarseGrid,
-    lungs: Field,
-    tubes: Capsules,
-    geometry: VolumeGeometry,
-    rng: np.random.Generator,
-) -> Point:
-    low, high = geometry.to_patient([[0, 0, 0], np.asarray(geometry.shape) - 1])
-    low, high = np.maximum(low, (-140, -95, -165)) + reach + 4, np.minimum(high, (140, 95, 118)) - reach - 4
+def _free_place(reach: float, placed: Sequence[NoduleTruth], room: Room, rng: np.random.Generator) -> Point:
+    corners = room.geometry.to_patient(np.stack([np.zeros(3), np.asarray(room.geometry.shape) - 1]))
+    low = np.maximum(corners[0], (-140, -95, -165)) + reach + 4
+    high = np.minimum(corners[1], (140, 95, 118)) - reach - 4
     if np.any(low >= high):
         raise Rejected("phantom.no-room", "The image is too small to hold the nodules; use more or thicker slices")
     candidates = rng.uniform(low, high, (_PLACES_TRIED, 3))
     # The coarse grid rounds thin tips of lung off; its step is a margin against that.
-    candidates = candidates[grid.sample(lungs, candidates) < -(reach + _CLEARANCE_MM + 0.5 * grid.step_mm)]
-    visible = tubes[tubes[:, 6] >= 0.9]
+    margin = reach + _CLEARANCE_MM + 0.5 * room.grid.step_mm
+    candidates = candidates[room.grid.sample(room.lungs, candidates) < -margin]
+    visible = room.tubes[room.tubes[:, 6] >= 0.9]
     for candidate in candidates:
         apart = all(math.dist(candidate, other.centre_mm) > reach + max(other.semi_axes_mm) + 12.0 for other in placed)
         if apart and _gap_mm(candidate[None], visible).min(initial=np.inf) > reach + _CLEARANCE_MM:
             x, y, z = (round(float(c), 2) for c in candidate)
             return (x, y, z)
     raise Rejected("phantom.no-room", "The lungs are too full for the nodules; ask for fewer or smaller ones")
+
+
+def _inside_image(centre: Point, semi_axes_mm: Point, geometry: VolumeGeometry) -> bool:
+    reach = np.asarray(semi_axes_mm[::-1]) / geometry.spacing_mm
+    index = geometry.to_index(centre)
+    return bool(np.all(index - reach >= 0) and np.all(index + reach <= np.asarray(geometry.shape) - 1))
 
 
 def _gap_mm(points: npt.NDArray[np.float64], tubes: Capsules) -> npt.NDArray[np.float64]:

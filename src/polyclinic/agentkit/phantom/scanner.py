@@ -23,7 +23,7 @@ def finish_slice(image: Plane, index: int, spec: ChestPhantom, geometry: VolumeG
     _draw_table(image, geometry)
     sigma = _BLUR_MM[spec.kernel] / np.asarray(geometry.spacing_mm[1:])
     if sigma.max() > 0.15:
-        image = cv2.GaussianBlur(image, (0, 0), sigmaX=float(sigma[1]), sigmaY=float(sigma[0]))
+        cv2.GaussianBlur(image, (0, 0), sigmaX=float(sigma[1]), sigmaY=float(sigma[0]), dst=image)
     if spec.noise_hu > 0:
         image = image + _noise(index, spec, geometry)
     result: npt.NDArray[np.int16] = np.rint(np.clip(image, -1024, 3071)).astype(np.int16)

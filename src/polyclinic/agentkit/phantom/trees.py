@@ -48,7 +48,8 @@ def grow_trees(grid: CoarseGrid, lungs: Field, rng: np.random.Generator, twig_sp
     twig_spacing_mm
         Distance between neighbouring end points, about 9 mm for thin slices; more is faster and barer.
     """
-    arteries, veins = [], []
+    arteries: list[_Tree] = []
+    veins: list[_Tree] = []
     for side, hilum, vein_hilum in (
         (-1.0, chest.RIGHT_HILUM, chest.RIGHT_VEIN_HILUM),
         (1.0, chest.LEFT_HILUM, chest.LEFT_VEIN_HILUM),
@@ -75,7 +76,8 @@ def _end_points(grid: CoarseGrid, lungs: Field, side: float, spacing_mm: float, 
     lattice = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     lattice = lattice + rng.uniform(-0.5, 0.5, lattice.shape) * spacing_mm
     lattice = lattice[np.sign(lattice[:, 0] - chest.MIDLINE_X_MM) == side]
-    return lattice[grid.sample(lungs, lattice) < -3.5]
+    inside: Points = lattice[grid.sample(lungs, lattice) < -3.5]
+    return inside
 
 
 def _grow(root: Points, ends: Points, rng: np.random.Generator) -> _Tree:

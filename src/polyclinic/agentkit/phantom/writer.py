@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import (
+    UID,
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -25,7 +26,7 @@ from polyclinic.core.ids import stable_uid
 _NATIVE = frozenset(
     {ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian}
 )
-_IMPLEMENTATION_UID = stable_uid("implementation", "polyclinic-phantom")
+_IMPLEMENTATION_UID = UID(stable_uid("implementation", "polyclinic-phantom"))
 _INTERCEPT_HU = -1024
 
 
@@ -44,7 +45,7 @@ def sop_instance_uid(spec: ChestPhantom, slice_index: int) -> str:
     return stable_uid("phantom-instance", spec, slice_index)
 
 
-def to_datasets(study: PhantomStudy, transfer_syntax_uid: str = ExplicitVRLittleEndian) -> Iterator[Dataset]:
+def to_datasets(study: PhantomStudy, transfer_syntax_uid: str = str(ExplicitVRLittleEndian)) -> Iterator[Dataset]:
     """One CT image for each slice, from head to foot as scanners number them, with file meta information.
 
     Parameters
@@ -63,7 +64,9 @@ def to_datasets(study: PhantomStudy, transfer_syntax_uid: str = ExplicitVRLittle
         yield _instance(template, study, index, number, transfer_syntax_uid)
 
 
-def write_phantom(study: PhantomStudy, folder: Path, transfer_syntax_uid: str = ExplicitVRLittleEndian) -> list[Path]:
+def write_phantom(
+    study: PhantomStudy, folder: Path, transfer_syntax_uid: str = str(ExplicitVRLittleEndian)
+) -> list[Path]:
     """Write each instance to ``folder/CT0001.dcm`` and so on; returns the paths in instance order."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -78,7 +81,7 @@ def _instance(template: Dataset, study: PhantomStudy, index: int, number: int, t
     ds = Dataset()
     ds.update(template)
     x, y, z = (float(v) for v in study.geometry.to_patient((index, 0, 0)))
-    ds.SOPInstanceUID = sop_instance_uid(study.spec, index)
+    ds.SOPInstanceUID = UID(sop_instance_uid(study.spec, index))
     ds.InstanceNumber = number
     ds.ImagePositionPatient = [round(x, 4), round(y, 4), round(z, 4)]
     ds.SliceLocation = round(z, 4)
@@ -94,7 +97,7 @@ def _instance(template: Dataset, study: PhantomStudy, index: int, number: int, t
         big = transfer_syntax_uid == ExplicitVRBigEndian
         ds.PixelData = (stored.byteswap() if big else stored).tobytes()
         ds["PixelData"].VR = "OW"
-        meta.TransferSyntaxUID = transfer_syntax_uid
+        meta.TransferSyntaxUID = UID(transfer_syntax_uid)
     else:
         _compress(ds, stored, transfer_syntax_uid)
     return ds
@@ -102,7 +105,7 @@ def _instance(template: Dataset, study: PhantomStudy, index: int, number: int, t
 
 def _compress(ds: Dataset, stored: npt.NDArray[np.uint16], transfer_syntax_uid: str) -> None:
     try:
-        ds.compress(transfer_syntax_uid, stored, generate_instance_uid=False)
+        ds.compress(UID(transfer_syntax_uid), stored, generate_instance_uid=False)
     except (RuntimeError, NotImplementedError, ValueError) as error:
         raise Rejected(
             "phantom.transfer-syntax",
