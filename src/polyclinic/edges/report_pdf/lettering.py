@@ -44,7 +44,8 @@ class Lettering:
                 font = LATIN_BOLD if bold else LATIN
             else:
                 font = self.east_asian
-                letters = "".join(c if self._has(c) else _MISSING for c in letters)
+                missing = _MISSING if self._has(_MISSING) else "?"
+                letters = "".join(c if self._has(c) else missing for c in letters)
             pieces.append(f'<font name="{font}">{escape(letters)}</font>')
         return "".join(pieces)
 
