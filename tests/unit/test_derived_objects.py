@@ -13,7 +13,9 @@ import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
 from polyclinic.core import codes
 from polyclinic.core.codes import Code
@@ -432,6 +434,95 @@ def test_old_headers_are_mended_not_passed_on(tiny_ct: MakeCt) -> None:
     for keyword in ("PatientSex", "PatientBirthDate", "StudyTime", "StudyID", "ReferringPhysicianName"):
         assert keyword in made
         assert not made[keyword].value
+
+
+@pytest.mark.parametrize(
+    ("keyword", "vr", "raw", "expected"),
+    [
+        ("PatientSize", "DS", b"tall", None),
+        ("PatientWeight", "DS", b"1e999999999999999", None),
+        ("PatientAge", "AS", b"80", None),
+        ("StudyTime", "TM", b"99junk", ""),
+        ("StudyDate", "DA", b"2000.01.02", "20000102"),
+        ("PatientBirthDate", "DA", b"junk", ""),
+        ("PatientSex", "CS", b"U", ""),
+        ("PatientIdentityRemoved", "CS", b"MAYBE", None),
+        ("TimezoneOffsetFromUTC", "SH", b"+9999", None),
+        ("SpecificCharacterSet", "CS", b"NONSENSE", None),
+        ("AccessionNumber", "SH", b"A" * 40, "A" * 40),
+        ("PatientID", "LO", b"a\\b", ["a", "b"]),
+        ("PatientName", "PN", b"X" * 200, "X" * 200),
+    ],
+)
+def test_malformed_values_are_left_out_but_identity_is_never_cut(
+    tiny_ct: MakeCt, keyword: str, vr: str, raw: bytes, expected: object
+) -> None:
+    sources = tiny_ct(1, PatientName="Doe^Jane")
+    _plant(sources[0], keyword, vr, raw)
+    read = pydicom.dcmread(io.BytesIO(to_part10(_key_object(sources))))
+    assert read.get(keyword) == expected
+
+
+def test_undeclared_letters_are_passed_on_byte_for_byte(tiny_ct: MakeCt) -> None:
+    sources = tiny_ct(1)
+    del sources[0].SpecificCharacterSet
+    raw = "王^小东".encode("gb18030")
+    _plant(sources[0], "PatientName", "PN", raw)
+    written = to_part10(_key_object(sources))
+    assert raw in written
+    assert "SpecificCharacterSet" not in pydicom.dcmread(io.BytesIO(written))
+
+
+def _plant(header: Dataset, keyword: str, vr: str, raw: bytes) -> None:
+    """Put undecoded bytes where a file would have them."""
+    tag = Tag(keyword)
+    header._dict[tag] = RawDataElement(tag, vr, len(raw), raw, 0, False, True)
+
+
+def _key_object(sources: list[Dataset]) -> Dataset:
+    return build_key_object(
+        images=references(sources)[:1],
+        sources=sources,
+        title=KeyObjectTitle.OF_INTEREST,
+        description="",
+        identity=identity(3),
+        maker=AGENT,
+    )
+
+
+def test_segmentation_of_one_multiframe_image_names_its_frames() -> None:
+    voxels = np.zeros((3, 4, 8), np.uint8)
+    voxels[1:, 1, 2] = 1
+    header = _planes((1, 4, 8))[0]
+    header.SOPClassUID, header.NumberOfFrames = "1.2.840.10008.5.1.4.1.1.2.1", 3
+    del header.ImagePositionPatient
+    frames = [
+        ImageReference(
+            series_instance_uid=str(header.SeriesInstanceUID),
+            sop_class_uid=str(header.SOPClassUID),
+            sop_instance_uid=str(header.SOPInstanceUID),
+            frame=k + 1,
+        )
+        for k in range(3)
+    ]
+    grid = replace(geometry([header]), shape=(3, 4, 8))
+    made = build_segmentation(
+        voxels=voxels,
+        geometry=grid,
+        images=frames,
+        sources=[header],
+        segments=[segment(1, "n1")],
+        identity=identity(1),
+        maker=AGENT,
+    )
+    read = hd.seg.segread(io.BytesIO(to_part10(made)))
+    back = read.get_pixels_by_source_frame(
+        header.SOPInstanceUID, [1, 2, 3], combine_segments=True, assert_missing_frames_are_empty=True
+    )
+    assert np.array_equal(back, voxels)
+    positions = [f.PlanePositionSequence[0].ImagePositionPatient[2] for f in read.PerFrameFunctionalGroupsSequence]
+    assert positions == [-97.5, -95.0]
+    assert [i.frame for i in segment_references(made)["n1"].images] == [2, 3]
 
 
 def test_segmentation_refuses_shapes_and_sources_that_do_not_fit(tiny_ct: MakeCt) -> None:

@@ -8,7 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime
 
-from pydicom.charset import convert_encodings
+from pydicom.charset import convert_encodings, python_encoding
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pydicom.valuerep import PersonName
@@ -53,7 +53,19 @@ _IDENTITY_OPTIONAL = (
     "TimezoneOffsetFromUTC",
     "LongitudinalTemporalInformationModified",
 )
-_ENUMERATED = {"PatientSex": {"M", "F", "O"}}
+_ENUMERATED = {
+    "PatientSex": {"M", "F", "O"},
+    "PatientIdentityRemoved": {"YES", "NO"},
+    "LongitudinalTemporalInformationModified": {"UNMODIFIED", "MODIFIED", "REMOVED"},
+}
+_FORMS = {
+    "StudyTime": re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?"),
+    "PatientAge": re.compile(r"\d{3}[DWMY]"),
+    "PatientSize": re.compile(r"\d{1,3}(\.\d{1,12})?"),
+    "PatientWeight": re.compile(r"\d{1,3}(\.\d{1,12})?"),
+    "TimezoneOffsetFromUTC": re.compile(r"[+-](0\d|1[0-4])[0-5]\d"),
+}
+"""What a value must look like to be passed on; names and numbers of patients are passed on as they are."""
 _SAME_IN_ALL = ("StudyInstanceUID", "PatientID", "PatientName", "PatientBirthDate", "IssuerOfPatientID")
 _TEXT_VRS = {"LO", "LT", "PN", "SH", "ST", "UC", "UT"}
 
@@ -109,16 +121,16 @@ def start_derived(
     source = check_same_study(sources)
     dataset = Dataset()
     declared = source.get("SpecificCharacterSet")
-    if declared:
+    if declared and _is_known(declared):
         dataset.SpecificCharacterSet = declared
     for keyword in _IDENTITY_TYPE_2:
         setattr(dataset, keyword, _copied(source, keyword))
     for keyword in _IDENTITY_OPTIONAL:
-        if source.get(keyword) not in (None, "", []):
-            setattr(dataset, keyword, _copied(source, keyword))
+        if (value := _copied(source, keyword)) not in (None, "", []):
+            setattr(dataset, keyword, value)
     dataset.StudyInstanceUID = source.StudyInstanceUID
 
-    local = _local_time(identity.made_at, str(source.get("TimezoneOffsetFromUTC", "") or ""))
+    local = _local_time(identity.made_at, str(dataset.get("TimezoneOffsetFromUTC", "")))
     dataset.SOPClassUID = sop_class_uid
     dataset.SOPInstanceUID = identity.sop_instance_uid
     dataset.SeriesInstanceUID = identity.series_instance_uid
@@ -140,9 +152,7 @@ def finish_derived(dataset: Dataset) -> Dataset:
     """Explain private codes, choose a character set that can hold every text, add file meta information."""
     if uses_local_codes(dataset):
         dataset.CodingSchemeIdentificationSequence = coding_scheme_identification()
-    declared = dataset.get("SpecificCharacterSet")
-    texts = list(_texts([dataset]))
-    if not _can_encode(declared, texts):
+    if not _can_encode(dataset):
         dataset.SpecificCharacterSet = UTF_8
     dataset.file_meta = file_meta(dataset)
     return dataset
@@ -183,24 +193,31 @@ def datetime_text(moment: datetime) -> str:
 def _local_time(made_at: datetime, offset: str) -> datetime:
     if made_at.tzinfo is None:
         raise Rejected("dicom.naive-time", "The time of a derived object must carry its time zone")
-    if not re.fullmatch(r"[+-]\d{4}", offset):
-        return made_at
-    return made_at.astimezone(datetime.strptime(offset, "%z").tzinfo)
+    return made_at.astimezone(datetime.strptime(offset, "%z").tzinfo) if offset else made_at
 
 
 def _copied(source: Dataset, keyword: str) -> object:
-    value = source.get(keyword)
-    if value is None:
+    """Value to pass on; empty when it is absent or so malformed that it would spoil the object."""
+    try:
+        value = source.get(keyword)
+    except (ValueError, OverflowError, NotImplementedError):
+        # pydicom decodes when asked: a number that is none shows itself only here.
+        return ""
+    if value is None or not _well_formed(keyword, str(value).strip()):
         return ""
     if isinstance(value, PersonName):
         return str(value)
-    if keyword in _ENUMERATED and str(value) not in _ENUMERATED[keyword]:
-        return ""
     if keyword.endswith("Date"):
         # ACR-NEMA wrote yyyy.mm.dd, which DICOM PS3.5 6.2 asks readers to understand and writers not to repeat.
         digits = str(value).replace(".", "")
         return digits if re.fullmatch(r"\d{8}", digits) else ""
     return deepcopy(value)
+
+
+def _well_formed(keyword: str, text: str) -> bool:
+    if keyword in _ENUMERATED:
+        return text in _ENUMERATED[keyword]
+    return keyword not in _FORMS or _FORMS[keyword].fullmatch(text) is not None
 
 
 def _texts(datasets: Iterable[Dataset]) -> Iterator[str]:
@@ -212,21 +229,31 @@ def _texts(datasets: Iterable[Dataset]) -> Iterator[str]:
                 yield from ([str(element.value)] if element.VM <= 1 else map(str, element.value))
 
 
-def _can_encode(declared: object, texts: Iterable[str]) -> bool:
+def _is_known(declared: object) -> bool:
+    terms = [declared] if isinstance(declared, str) else list(declared) if isinstance(declared, Iterable) else []
+    return all(str(t) in python_encoding for t in terms)
+
+
+def _can_encode(dataset: Dataset) -> bool:
     """Whether the declared character set holds every text.
 
-    Without a declaration only ASCII is legal. Code extensions (several values) are rewritten as UTF-8 as soon as
-    there is any text outside ASCII: the letters stay the same, and fewer readers get them wrong.
+    Without a declaration only ASCII is legal. Text that the source itself carried without declaring it is passed on
+    byte for byte: whoever guesses the source's letters guesses ours the same way. Code extensions (several values)
+    are rewritten as UTF-8 as soon as there is text outside ASCII: the letters stay, and fewer readers get them wrong.
     """
-    extended = [text for text in texts if not text.isascii()]
+    declared = dataset.get("SpecificCharacterSet")
+    extended = [text for text in _texts([dataset]) if not text.isascii()]
     if not extended:
         return True
-    if not isinstance(declared, str) or not declared:
-        return False
-    codec = convert_encodings(declared)[0]
+    if not declared:
+        inherited = {str(dataset.get(k)) for k in (*_IDENTITY_TYPE_2, *_IDENTITY_OPTIONAL)}
+        return all(text in inherited and _fits(text, "latin-1") for text in extended)
+    return isinstance(declared, str) and all(_fits(text, convert_encodings(declared)[0]) for text in extended)
+
+
+def _fits(text: str, codec: str) -> bool:
     try:
-        for text in extended:
-            text.encode(codec)
+        text.encode(codec)
     except UnicodeEncodeError:
         return False
     return True

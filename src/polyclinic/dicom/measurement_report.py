@@ -238,7 +238,9 @@ def _placed(finding: Finding, cited: _Cited, common: Mapping[str, Any]) -> Group
     """The template that fits the region: segment, outlines, a point, or the image as a whole."""
     segment = cited.segments.get(finding.id)
     if segment is not None:
-        return VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_segment=_segment_item(segment), **common)
+        return VolumetricROIMeasurementsAndQualitativeEvaluations(
+            referenced_segment=_segment_item(segment, cited), **common
+        )
     regions = image_regions(finding, cited.headers)
     if len(regions) == 1:
         return PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=regions[0], **common)
@@ -256,12 +258,15 @@ def _placed(finding: Finding, cited: _Cited, common: Mapping[str, Any]) -> Group
     return MeasurementsAndQualitativeEvaluations(source_images=images or None, **common)
 
 
-def _segment_item(segment: SegmentReference) -> ReferencedSegment:
+def _segment_item(segment: SegmentReference, cited: _Cited) -> ReferencedSegment:
     if len(segment.images) > _IMAGES_CITED_ONE_BY_ONE:
         source: dict[str, Any] = {"source_series": SourceSeriesForSegmentation(segment.images[0].series_instance_uid)}
     else:
         source = {
-            "source_images": [SourceImageForSegmentation(i.sop_class_uid, i.sop_instance_uid) for i in segment.images]
+            "source_images": [
+                SourceImageForSegmentation(i.sop_class_uid, i.sop_instance_uid, _frames(i, cited))
+                for i in segment.images
+            ]
         }
     return ReferencedSegment(
         sop_class_uid=segment.sop_class_uid,

@@ -77,7 +77,7 @@ def _region(contour: Contour, header: Dataset | None, frame_of_reference_uid: st
 
 
 def _is_single_plane(header: Dataset) -> bool:
-    return all(k in header for k in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"))
+    return all(header.get(k) for k in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"))
 
 
 def _source(image: ImageReference) -> SourceImageForRegion:
