@@ -1,0 +1,218 @@
+"""One accepted association from its request to its end, in a thread of its own."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from polyclinic.core.errors import PolyclinicError
+from polyclinic.departments.archive.contracts import Receipt
+from polyclinic.departments.archive.store import SqlArchive
+from polyclinic.edges.dimse import commands, negotiation, wire
+from polyclinic.edges.dimse.commands import Command
+from polyclinic.edges.dimse.negotiation import Context
+from polyclinic.edges.dimse.spool import Spool, TooLarge
+from polyclinic.edges.dimse.statuses import (
+    KEPT_ASIDE,
+    MISTYPED_ARGUMENT,
+    NO_SUCH_SOP_CLASS,
+    PROCESSING_FAILURE,
+    SUCCESS,
+    UNRECOGNISED_OPERATION,
+    Status,
+    status_of,
+)
+from polyclinic.edges.dimse.syntaxes import VERIFICATION, is_storage
+from polyclinic.edges.dimse.wire import Aborted, Wire
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Who may connect and how long the node waits."""
+
+    ae_title: str
+    known_peers: frozenset[str] | None = None
+    """Calling AE titles that are let in; None lets everybody in."""
+    check_called_ae_title: bool = False
+    max_pdu_bytes: int = 131072
+    max_associations: int = 64
+    idle_s: float = 120.0
+    pdu_s: float = 30.0
+    spool_memory_bytes: int = 64 * 1024 * 1024
+    max_dataset_bytes: int = 8 * 1024**3 - 4096
+
+
+@dataclass(slots=True)
+class Request:
+    """One DIMSE request with its dataset, which is valid until the service returns."""
+
+    context: Context
+    command: Command
+    dataset: memoryview | None
+
+
+class Association:
+    """Serves one peer. `run` returns when the association has ended, however it ended."""
+
+    def __init__(
+        self, connection: socket.socket, archive: SqlArchive, policy: Policy, *, crowded: bool = False
+    ) -> None:
+        self._wire = Wire(connection, max_pdu_bytes=policy.max_pdu_bytes, idle_s=policy.idle_s, pdu_s=policy.pdu_s)
+        self._archive = archive
+        self._policy = policy
+        self._crowded = crowded
+        self._peer = ""
+        self._number: int | None = None
+        self._spool = Spool(memory_bytes=policy.spool_memory_bytes, limit_bytes=policy.max_dataset_bytes)
+        self._contexts: dict[int, Context] = {}
+        self.stored = 0
+        self.refused = 0
+
+    def run(self) -> None:
+        """Negotiate, then answer requests until release, abort or silence."""
+        reason = "released"
+        try:
+            if self._negotiated():
+                self._number = self._archive.arrivals.opened()
+                while self._served_one():
+                    pass
+            else:
+                reason = "rejected"
+        except Aborted as aborted:
+            reason = aborted.what
+            if aborted.reason is not None:
+                self._wire.abort(aborted.reason)
+        except Exception:
+            reason = "failed"
+            log.exception("dimse.association-failed", peer=self._peer)
+            self._wire.abort(wire.NOT_SPECIFIED)
+        finally:
+            if self._number is not None:
+                self._archive.arrivals.closed(self._number)
+            self._wire.close()
+            self._spool.clear()
+            log.info(
+                "dimse.association-ended", peer=self._peer, reason=reason, stored=self.stored, refused=self.refused
+            )
+
+    def close(self) -> None:
+        """End the association from another thread."""
+        self._wire.close()
+
+    def _negotiated(self) -> bool:
+        kind, length = self._wire.next_pdu(idle=False)
+        if kind != wire.ASSOCIATE_RQ:
+            raise Aborted("no A-ASSOCIATE-RQ", wire.UNEXPECTED_PDU)
+        proposal = negotiation.read_request(self._wire.control(kind, length))
+        self._peer = _printable(proposal.calling_ae_title)
+        refusal = self._refusal(proposal)
+        if refusal is not None:
+            self._wire.send(negotiation.rejection_pdu(refusal))
+            return False
+        answers, self._contexts = negotiation.negotiate(proposal)
+        self._wire.send(negotiation.accept_pdu(proposal, answers, self._policy.max_pdu_bytes))
+        return True
+
+    def _refusal(self, proposal: negotiation.Proposal) -> tuple[int, int, int] | None:
+        if self._crowded:
+            return negotiation.REJECT_LOCAL_LIMIT
+        if proposal.application_context != negotiation.APPLICATION_CONTEXT:
+            return negotiation.REJECT_APPLICATION_CONTEXT
+        if self._policy.check_called_ae_title and proposal.called_ae_title != self._policy.ae_title:
+            return negotiation.REJECT_CALLED_AE
+        if self._policy.known_peers is not None and proposal.calling_ae_title not in self._policy.known_peers:
+            return negotiation.REJECT_CALLING_AE
+        return None
+
+    def _served_one(self) -> bool:
+        kind, length = self._wire.next_pdu(idle=True)
+        if kind == wire.RELEASE_RQ:
+            self._wire.control(kind, length)
+            self._wire.send(wire.RELEASE_RP_PDU)
+            return False
+        if kind != wire.P_DATA:
+            raise Aborted("unexpected PDU", wire.UNEXPECTED_PDU)
+        context_id, encoded, left = self._wire.command(length)
+        context = self._contexts.get(context_id)
+        if context is None:
+            raise Aborted("a context that was not accepted", wire.INVALID_PARAMETER)
+        try:
+            command = commands.decode(encoded)
+        except ValueError as error:
+            raise Aborted("malformed command", wire.INVALID_PARAMETER) from error
+        request = Request(context, command, None)
+        if command.has_data_set:
+            try:
+                self._wire.dataset(context_id, self._spool, left)
+            except TooLarge as error:
+                raise Aborted("over-long dataset", wire.NOT_SPECIFIED) from error
+            request.dataset = self._spool.view()
+        elif left:
+            raise Aborted("bytes after a command", wire.UNEXPECTED_PDU)
+        self._answer(context_id, request)
+        return True
+
+    def _answer(self, context_id: int, request: Request) -> None:
+        field_ = request.command.number(commands.COMMAND_FIELD)
+        if field_ is None or (request.command.number(commands.MESSAGE_ID) is None and field_ != commands.C_CANCEL_RQ):
+            raise Aborted("malformed command", wire.INVALID_PARAMETER)
+        if field_ == commands.C_CANCEL_RQ:
+            return  # nothing that runs can be cancelled; PS3.7 9.3.2.3 knows no answer to it
+        if field_ & commands.RESPONSE:
+            raise Aborted("a response that nobody waits for", wire.UNEXPECTED_PDU)
+        service = SERVICES.get(field_)
+        try:
+            status = UNRECOGNISED_OPERATION if service is None else service(self, request)
+        finally:
+            request.dataset = None
+            self._spool.clear()
+        self._wire.send_message(context_id, commands.response(request.command, status))
+
+    def echo(self, request: Request) -> Status:
+        """C-ECHO (PS3.4 A)."""
+        return SUCCESS if request.context.abstract_syntax == VERIFICATION else NO_SUCH_SOP_CLASS
+
+    def store(self, request: Request) -> Status:
+        """C-STORE (PS3.4 B): success once bytes and index row are durable."""
+        sop_class_uid = request.command.uid(commands.AFFECTED_SOP_CLASS_UID)
+        sop_instance_uid = request.command.uid(commands.AFFECTED_SOP_INSTANCE_UID)
+        if request.dataset is None or not sop_class_uid or not sop_instance_uid:
+            return MISTYPED_ARGUMENT
+        if not is_storage(request.context.abstract_syntax) or sop_class_uid != request.context.abstract_syntax:
+            return NO_SUCH_SOP_CLASS
+        try:
+            receipt = self._archive.store_dataset(
+                request.dataset,
+                sop_class_uid=sop_class_uid,
+                sop_instance_uid=sop_instance_uid,
+                transfer_syntax_uid=request.context.transfer_syntax,
+                source=self._peer,
+                association=self._number,
+            )
+        except PolyclinicError as error:
+            self.refused += 1
+            log.warning("dimse.store-refused", peer=self._peer, code=error.code, size_bytes=len(request.dataset))
+            return status_of(error)
+        except Exception:
+            self.refused += 1
+            log.exception("dimse.store-failed", peer=self._peer, size_bytes=len(request.dataset))
+            return PROCESSING_FAILURE
+        self.stored += 1
+        return KEPT_ASIDE if receipt is Receipt.KEPT_ASIDE else SUCCESS
+
+
+Service = Callable[[Association, Request], Status]
+SERVICES: Mapping[int, Service] = {
+    commands.C_ECHO_RQ: Association.echo,
+    commands.C_STORE_RQ: Association.store,
+}
+"""What answers each command field; a service that sends more than one response adds itself here."""
+
+
+def _printable(ae_title: str) -> str:
+    return "".join(c for c in ae_title if c.isascii() and c.isprintable())[:16]

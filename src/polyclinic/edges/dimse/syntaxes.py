@@ -1,0 +1,66 @@
+"""What the node takes: transfer syntaxes and SOP classes, as data."""
+
+from __future__ import annotations
+
+from pynetdicom.sop_class import _STORAGE_CLASSES
+
+VERIFICATION = "1.2.840.10008.1.1"
+_STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
+_NAMED_STORAGE = frozenset(map(str, _STORAGE_CLASSES.values()))
+
+_ROOT = "1.2.840.10008.1.2"
+TRANSFER_SYNTAXES: dict[str, str] = {
+    f"{_ROOT}.1": "Explicit VR Little Endian",
+    _ROOT: "Implicit VR Little Endian",
+    f"{_ROOT}.2": "Explicit VR Big Endian",
+    f"{_ROOT}.1.99": "Deflated Explicit VR Little Endian",
+    f"{_ROOT}.1.98": "Encapsulated Uncompressed Explicit VR Little Endian",
+    f"{_ROOT}.4.50": "JPEG Baseline",
+    f"{_ROOT}.4.51": "JPEG Extended",
+    f"{_ROOT}.4.57": "JPEG Lossless",
+    f"{_ROOT}.4.70": "JPEG Lossless, First-Order Prediction",
+    f"{_ROOT}.4.80": "JPEG-LS Lossless",
+    f"{_ROOT}.4.81": "JPEG-LS Near-Lossless",
+    f"{_ROOT}.4.90": "JPEG 2000 Lossless",
+    f"{_ROOT}.4.91": "JPEG 2000",
+    f"{_ROOT}.4.92": "JPEG 2000 Multi-component Lossless",
+    f"{_ROOT}.4.93": "JPEG 2000 Multi-component",
+    f"{_ROOT}.4.100": "MPEG2 Main Profile, Main Level",
+    f"{_ROOT}.4.100.1": "Fragmentable MPEG2 Main Profile, Main Level",
+    f"{_ROOT}.4.101": "MPEG2 Main Profile, High Level",
+    f"{_ROOT}.4.101.1": "Fragmentable MPEG2 Main Profile, High Level",
+    f"{_ROOT}.4.102": "MPEG-4 AVC/H.264 High Profile",
+    f"{_ROOT}.4.102.1": "Fragmentable MPEG-4 AVC/H.264 High Profile",
+    f"{_ROOT}.4.103": "MPEG-4 AVC/H.264 BD-compatible High Profile",
+    f"{_ROOT}.4.103.1": "Fragmentable MPEG-4 AVC/H.264 BD-compatible High Profile",
+    f"{_ROOT}.4.104": "MPEG-4 AVC/H.264 High Profile for 2D Video",
+    f"{_ROOT}.4.104.1": "Fragmentable MPEG-4 AVC/H.264 High Profile for 2D Video",
+    f"{_ROOT}.4.105": "MPEG-4 AVC/H.264 High Profile for 3D Video",
+    f"{_ROOT}.4.105.1": "Fragmentable MPEG-4 AVC/H.264 High Profile for 3D Video",
+    f"{_ROOT}.4.106": "MPEG-4 AVC/H.264 Stereo High Profile",
+    f"{_ROOT}.4.106.1": "Fragmentable MPEG-4 AVC/H.264 Stereo High Profile",
+    f"{_ROOT}.4.107": "HEVC/H.265 Main Profile",
+    f"{_ROOT}.4.108": "HEVC/H.265 Main 10 Profile",
+    f"{_ROOT}.4.110": "JPEG XL Lossless",
+    f"{_ROOT}.4.111": "JPEG XL JPEG Recompression",
+    f"{_ROOT}.4.112": "JPEG XL",
+    f"{_ROOT}.4.201": "High-Throughput JPEG 2000 Lossless",
+    f"{_ROOT}.4.202": "High-Throughput JPEG 2000 with RPCL Options Lossless",
+    f"{_ROOT}.4.203": "High-Throughput JPEG 2000",
+    f"{_ROOT}.5": "RLE Lossless",
+    f"{_ROOT}.8.1": "Deflated Image Frame Compression",
+}
+"""Transfer syntaxes that C-STORE takes, by UID: all whose bytes are complete without a second server."""
+
+_UNCOMPRESSED = (f"{_ROOT}.1", _ROOT, f"{_ROOT}.2")
+
+
+def is_storage(sop_class_uid: str) -> bool:
+    """Whether a SOP class belongs to the storage service (PS3.4 B.5), known by name or by its place in the tree."""
+    return sop_class_uid.startswith(_STORAGE_ROOT) or sop_class_uid in _NAMED_STORAGE
+
+
+def accepted_syntax(abstract_syntax: str, proposed: list[str]) -> str | None:
+    """The first proposed transfer syntax that the node takes: the sender's preference keeps its bytes as they are."""
+    known = TRANSFER_SYNTAXES if is_storage(abstract_syntax) else _UNCOMPRESSED
+    return next((syntax for syntax in proposed if syntax in known), None)

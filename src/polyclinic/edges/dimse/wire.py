@@ -1,0 +1,263 @@
+"""PDUs on a socket (PS3.8 9.3). P-DATA goes from the kernel straight to where the dataset is gathered.
+
+One receive call takes the rest of a PDU and the header of the next, so an instance of 512 KB costs about five calls.
+"""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from struct import Struct, pack
+
+from polyclinic.edges.dimse.spool import Spool
+
+ASSOCIATE_RQ, ASSOCIATE_AC, ASSOCIATE_RJ = 0x01, 0x02, 0x03
+P_DATA, RELEASE_RQ, RELEASE_RP, ABORT = 0x04, 0x05, 0x06, 0x07
+RELEASE_RP_PDU = b"\x06\0\0\0\0\4\0\0\0\0"
+RELEASE_RQ_PDU = b"\x05\0\0\0\0\4\0\0\0\0"
+LONGEST_CONTROL_BYTES = 1024 * 1024
+LONGEST_COMMAND_BYTES = 64 * 1024
+
+# Reasons of an abort by the service provider (PS3.8 table 9-26)
+NOT_SPECIFIED, UNRECOGNISED_PDU, UNEXPECTED_PDU, INVALID_PARAMETER = 0, 1, 2, 6
+
+_PDU = Struct(">BBL")
+_PDV = Struct(">LBB")
+_PREFIX = 12
+_TIME = Struct("@ll")
+_QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
+
+
+class Aborted(Exception):
+    """The association cannot go on. `reason` is sent to the peer, None when it is gone or has aborted itself."""
+
+    def __init__(self, what: str, reason: int | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.reason = reason
+
+
+class Wire:
+    """One TCP connection.
+
+    Parameters
+    ----------
+    connection
+        Connected socket; switched to blocking mode with time-outs of its own.
+    max_pdu_bytes
+        Longest P-DATA PDU that was announced to the peer.
+    idle_s, pdu_s
+        How long to wait for the next message, and for the rest of one that has begun.
+    """
+
+    def __init__(self, connection: socket.socket, *, max_pdu_bytes: int, idle_s: float, pdu_s: float) -> None:
+        connection.settimeout(None)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = connection
+        self._max_pdu_bytes = max_pdu_bytes
+        self._idle_s = idle_s
+        self._pdu_s = pdu_s
+        self._timeout_s = -1.0
+        self._prefix = memoryview(bytearray(_PREFIX))
+        self._ready = 0
+        """How many bytes of the next PDU are in `_prefix` already."""
+        self._set_timeout(pdu_s)
+        seconds = _TIME.pack(int(pdu_s), 0)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
+
+    def send(self, data: bytes) -> None:
+        """Write everything at once."""
+        try:
+            self._socket.sendall(data)
+        except OSError as error:
+            raise Aborted("the peer does not read") from error
+
+    def send_message(self, context_id: int, command: bytes) -> None:
+        """A command set without a dataset, in one PDU."""
+        self.send(_PDU.pack(P_DATA, 0, len(command) + 6) + _PDV.pack(len(command) + 2, context_id, 3) + command)
+
+    def send_parts(self, buffers: list[bytes | memoryview]) -> None:
+        """Write several buffers in one call where the kernel takes them."""
+        pending = [memoryview(buffer) for buffer in buffers]
+        try:
+            while pending:
+                sent = self._socket.sendmsg(pending)
+                while pending and sent >= len(pending[0]):
+                    sent -= len(pending.pop(0))
+                if pending and sent:
+                    pending[0] = pending[0][sent:]
+        except OSError as error:
+            raise Aborted("the peer does not read") from error
+
+    def abort(self, reason: int) -> None:
+        """Tell the peer that the provider ends the association; failures do not matter any more."""
+        try:
+            self._socket.sendall(b"\x07\0\0\0\0\4\0\0\2" + bytes([reason]))
+        except OSError:
+            return
+
+    def close(self) -> None:
+        """Close the connection; safe to call from another thread to end a wait."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def next_pdu(self, *, idle: bool) -> tuple[int, int]:
+        """Type and length of the next PDU.
+
+        Raises
+        ------
+        Aborted
+            When nothing came in time, the peer closed or aborted, or the PDU is longer than allowed.
+        """
+        self._set_timeout(self._idle_s if idle else self._pdu_s)
+        if idle and _QUICK_ACK is not None:
+            # A peer with Nagle's algorithm holds its second small packet back until the first is acknowledged
+            self._socket.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
+        while self._ready < 6:
+            self._receive_prefix(_PREFIX)
+            if idle:
+                idle = False
+                self._set_timeout(self._pdu_s)
+        kind, _, length = _PDU.unpack_from(self._prefix)
+        longest = self._max_pdu_bytes if kind == P_DATA else LONGEST_CONTROL_BYTES
+        if not ASSOCIATE_RQ <= kind <= ABORT:
+            raise Aborted("unrecognised PDU", UNRECOGNISED_PDU)
+        if length > longest:
+            raise Aborted("over-long PDU", INVALID_PARAMETER)
+        if kind == ABORT:
+            raise Aborted("aborted by the peer")
+        return kind, length
+
+    def control(self, kind: int, length: int) -> bytes:
+        """The whole of a PDU that is no P-DATA."""
+        body = bytearray(length)
+        have = min(self._ready - 6, length)
+        body[:have] = self._prefix[6 : 6 + have]
+        if self._ready - 6 > have:
+            raise Aborted("unexpected bytes after a PDU", UNEXPECTED_PDU)
+        self._ready = 0
+        self._receive_exactly([memoryview(body)[have:]])
+        return _PDU.pack(kind, 0, length) + bytes(body)
+
+    def command(self, length: int) -> tuple[int, bytearray, int]:
+        """Presentation context and command set that begin with the current P-DATA PDU of `length` bytes.
+
+        The third value is how many bytes of the PDU are still unread; the dataset may begin there.
+        """
+        command = bytearray()
+        context_id: int | None = None
+        while True:
+            left = length
+            while left:
+                context, control, size, left = self._next_value(left)
+                if not control & 1 or (context_id is not None and context != context_id):
+                    raise Aborted("a dataset where a command is due", UNEXPECTED_PDU)
+                context_id = context
+                if len(command) + size > LONGEST_COMMAND_BYTES:
+                    raise Aborted("over-long command", INVALID_PARAMETER)
+                start = len(command)
+                command.extend(bytes(size))
+                with memoryview(command) as view:
+                    self._receive_exactly([view[start:]])
+                if control & 2:
+                    return context, command, left
+            length = self._next_data()
+
+    def dataset(self, context_id: int, spool: Spool, left: int) -> None:
+        """Gather a dataset in `spool`; `left` bytes of the PDU with its command are still unread."""
+        while True:
+            if not left:
+                left = self._next_data()
+            while left:
+                context, control, size, left = self._next_value(left)
+                if control & 1 or context != context_id:
+                    raise Aborted("a command inside a dataset", UNEXPECTED_PDU)
+                last = bool(control & 2)
+                target = spool.room(size)
+                if left or last:
+                    self._receive_exactly([target])
+                else:  # the next PDU follows for sure: take its header along
+                    self._receive_exactly([target, self._prefix])
+                    self._ready = _PREFIX
+                target.release()
+                spool.filled(size)
+                if last:
+                    if left:
+                        raise Aborted("bytes after the last fragment", UNEXPECTED_PDU)
+                    return
+
+    def _next_data(self) -> int:
+        kind, length = self.next_pdu(idle=False)
+        if kind != P_DATA:
+            raise Aborted("another PDU inside a message", UNEXPECTED_PDU)
+        return length
+
+    def _next_value(self, left: int) -> tuple[int, int, int, int]:
+        """Context, control header and data length of the next PDV, and what the PDU holds behind it."""
+        if left < 6:
+            raise Aborted("malformed P-DATA", INVALID_PARAMETER)
+        if self._ready < _PREFIX:
+            if self._ready == 0:  # a further value of the same PDU
+                self._ready = 6
+            while self._ready < _PREFIX:
+                self._receive_prefix(_PREFIX)
+        length, context, control = _PDV.unpack_from(self._prefix, 6)
+        self._ready = 0
+        if length < 2 or length + 4 > left:
+            raise Aborted("malformed P-DATA", INVALID_PARAMETER)
+        return context, control, length - 2, left - 4 - length
+
+    def _receive_prefix(self, upto: int) -> None:
+        try:
+            count = self._socket.recv_into(self._prefix[self._ready : upto])
+        except BlockingIOError as error:
+            raise Aborted("nothing came in time", NOT_SPECIFIED) from error
+        except OSError as error:
+            raise Aborted("connection lost") from error
+        if count == 0:
+            raise Aborted("closed by the peer")
+        self._ready += count
+
+    def _receive_exactly(self, targets: list[memoryview]) -> None:
+        wanted = sum(map(len, targets))
+        while wanted:
+            try:
+                count = self._socket.recvmsg_into(targets, 0, socket.MSG_WAITALL)[0]
+            except BlockingIOError as error:
+                raise Aborted("nothing came in time", NOT_SPECIFIED) from error
+            except OSError as error:
+                raise Aborted("connection lost") from error
+            if count == wanted:
+                return
+            if count == 0:
+                raise Aborted("closed by the peer in a message")
+            wanted -= count
+            targets = [target for target in _without(targets, count) if len(target)]
+
+    def _set_timeout(self, seconds: float) -> None:
+        if seconds != self._timeout_s:
+            whole = int(seconds)
+            value = _TIME.pack(whole, int((seconds - whole) * 1_000_000))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+            self._timeout_s = seconds
+
+
+def _without(targets: list[memoryview], count: int) -> list[memoryview]:
+    rest = []
+    for target in targets:
+        skip = min(count, len(target))
+        count -= skip
+        rest.append(target[skip:])
+    return rest
+
+
+def data_pdu(context_id: int, *, command: bool, last: bool, size: int) -> bytes:
+    """Header of a P-DATA PDU with one value of `size` bytes, which follow."""
+    control = (1 if command else 0) | (2 if last else 0)
+    return _PDU.pack(P_DATA, 0, size + 6) + _PDV.pack(size + 2, context_id, control)
+
+
+def reject_pdu(result: int, source: int, diagnostic: int) -> bytes:
+    """An A-ASSOCIATE-RJ PDU (PS3.8 9.3.4)."""
+    return b"\x03\0" + pack(">L", 4) + bytes([0, result, source, diagnostic])
