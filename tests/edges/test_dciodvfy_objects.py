@@ -82,14 +82,7 @@ def objects(sources: list[Dataset]) -> dict[str, Dataset]:
     voxels[:, : rows // 2] = 1
     voxels[:, rows // 2 :] = 2
     voxels[1:4, 2:6, 2:6] = 3
-    images = [
-        ImageReference(
-            series_instance_uid=str(s.SeriesInstanceUID),
-            sop_class_uid=str(s.SOPClassUID),
-            sop_instance_uid=str(s.SOPInstanceUID),
-        )
-        for s in sources
-    ]
+    images = _images(sources)
     shared = {"sources": sources, "maker": AGENT}
     segmentation = build_segmentation(
         voxels=voxels,
@@ -133,6 +126,17 @@ def objects(sources: list[Dataset]) -> dict[str, Dataset]:
             pdf=b"%PDF-1.4\n", title="Report", images=images[1:3], signed=True, identity=_identity(5), **shared
         ),
     }
+
+
+def _images(sources: list[Dataset]) -> list[ImageReference]:
+    return [
+        ImageReference(
+            series_instance_uid=str(s.SeriesInstanceUID),
+            sop_class_uid=str(s.SOPClassUID),
+            sop_instance_uid=str(s.SOPInstanceUID),
+        )
+        for s in sources
+    ]
 
 
 def _identity(n: int) -> SeriesIdentity:
@@ -220,6 +224,23 @@ def test_objects_are_valid_in_other_character_sets(
         path = tmp_path / f"{label}.dcm"
         path.write_bytes(to_part10(made))
         assert errors_of(validator("dciodvfy"), "-new", str(path)) == [], label
+
+
+def test_a_signed_report_of_measurements_without_images_is_valid(
+    tiny_ct: Callable[..., list[Dataset]], tmp_path: Path
+) -> None:
+    sources = tiny_ct()
+    whole_lung = replace(_findings(str(sources[0].StudyInstanceUID), _images(sources))[1], state=FindingState.ACCEPTED)
+    made = build_measurement_report(
+        findings=[whole_lung],
+        sources=sources,
+        identity=_identity(2),
+        maker=AGENT,
+        verified_by=VerifyingPerson(name="Li Min", organisation="", at=MADE_AT),
+    )
+    path = tmp_path / "sr.dcm"
+    path.write_bytes(to_part10(made))
+    assert errors_of(validator("dciodvfy"), "-new", str(path)) == []
 
 
 @pytest.mark.data

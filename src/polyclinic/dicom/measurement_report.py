@@ -78,6 +78,7 @@ class VerifyingPerson:
     name: str
     """DICOM PN."""
     organisation: str
+    """Whom the person is accountable to; empty takes the institution of the images."""
     at: datetime
 
 
@@ -134,7 +135,7 @@ def build_measurement_report(
     dataset = start_derived(
         sources, sop_class_uid=Comprehensive3DSRStorage, modality="SR", identity=identity, maker=maker
     )
-    _add_document_state(dataset, verified_by)
+    _add_document_state(dataset, verified_by, str(sources[0].get("InstitutionName", "") or ""))
     images = _cited_images(reported, cited)
     library = [h for uid in images if all((h := cited.headers[uid]).get(k) for k in _DESCRIBED_BY)]
     content = MeasurementReport(
@@ -154,7 +155,7 @@ def build_measurement_report(
     return finish_derived(dataset)
 
 
-def _add_document_state(dataset: Dataset, verified_by: VerifyingPerson | None) -> None:
+def _add_document_state(dataset: Dataset, verified_by: VerifyingPerson | None, institution: str) -> None:
     """SR Document General module (DICOM PS3.3 C.17.2)."""
     dataset.ReferencedPerformedProcedureStepSequence = []
     dataset.PerformedProcedureCodeSequence = []
@@ -164,7 +165,8 @@ def _add_document_state(dataset: Dataset, verified_by: VerifyingPerson | None) -
     if verified_by is not None:
         observer = Dataset()
         observer.VerifyingObserverName = as_person_name(verified_by.name)
-        observer.VerifyingOrganization = verified_by.organisation[:64]
+        # Type 1: a signature without any organisation says so, rather than being left out.
+        observer.VerifyingOrganization = (verified_by.organisation or institution or "Not stated")[:64]
         observer.VerificationDateTime = datetime_text(verified_by.at)
         observer.VerifyingObserverIdentificationCodeSequence = []
         dataset.VerifyingObserverSequence = [observer]
