@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
-from pydicom.pixels import get_decoder
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import ImplicitVRLittleEndian
 
 from polyclinic.core.errors import Rejected
@@ -120,7 +120,8 @@ class _Pixels:
         if frames > 1:
             if self._many is None or self._many[0] != plane.dataset_index:
                 self._many = (plane.dataset_index, self._decode(dataset))
-            return self._many[1][plane.image.frame - 1]
+            frame: npt.NDArray[np.integer] = self._many[1][plane.image.frame - 1]
+            return frame
         values = self._decode(dataset)
         if last:
             self._datasets[plane.dataset_index] = None

@@ -1,0 +1,1 @@
+"""Agent: lung nodules, densitometry and lung volumes on chest CT."""

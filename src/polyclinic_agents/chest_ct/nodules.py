@@ -1,0 +1,66 @@
+"""From the lungs to a ranked list of measured nodules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from polyclinic.agentkit.case import Model
+from polyclinic_agents.chest_ct.candidates import find_candidates
+from polyclinic_agents.chest_ct.measure import Nodule, measure
+from polyclinic_agents.chest_ct.scan import LabelArray, Scan
+from polyclinic_agents.chest_ct.score import combined, patch_scores, shape_score
+from polyclinic_agents.chest_ct.segmentation import segment
+
+MIN_LONG_AXIS_MM = 4.0
+PROPOSE_FROM = 0.45
+"""Confidence below which a mark would cost a reader more than it is worth."""
+MAX_PROPOSED = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scored:
+    """A nodule with its confidence."""
+
+    nodule: Nodule
+    confidence: float
+
+
+def find_nodules(
+    scan: Scan, lungs: LabelArray, *, contrast_agent: bool, network: Model | None
+) -> tuple[Scored, ...]:
+    """Every measured candidate of at least `MIN_LONG_AXIS_MM`, most likely first, none inside another."""
+    measured = []
+    for candidate in find_candidates(scan, lungs):
+        body = segment(scan, lungs, candidate)
+        nodule = measure(scan, lungs, body, contrast_agent=contrast_agent) if body is not None else None
+        if nodule is not None and nodule.long_axis_mm >= MIN_LONG_AXIS_MM:
+            measured.append(nodule)
+    confidences = [shape_score(nodule) for nodule in measured]
+    if network is not None:
+        opinions = patch_scores(scan, measured, network)
+        confidences = [combined(own, float(other)) for own, other in zip(confidences, opinions, strict=True)]
+    scored = [Scored(nodule=n, confidence=c) for n, c in zip(measured, confidences, strict=True)]
+    scored.sort(key=lambda one: (-one.confidence, one.nodule.centre))
+    return _distinct(scored, scan)
+
+
+def proposed(scored: tuple[Scored, ...]) -> tuple[Scored, ...]:
+    """What a reader is shown."""
+    return tuple(one for one in scored if one.confidence >= PROPOSE_FROM)[:MAX_PROPOSED]
+
+
+def _distinct(scored: list[Scored], scan: Scan) -> tuple[Scored, ...]:
+    spacing = np.asarray(scan.spacing_mm)
+    kept: list[Scored] = []
+    for one in scored:
+        place = np.asarray(one.nodule.centre) * spacing
+        inside = any(
+            np.linalg.norm(place - np.asarray(other.nodule.centre) * spacing)
+            < 0.5 * max(one.nodule.long_axis_mm, other.nodule.long_axis_mm)
+            for other in kept
+        )
+        if not inside:
+            kept.append(one)
+    return tuple(kept)

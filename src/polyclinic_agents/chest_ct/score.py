@@ -1,0 +1,83 @@
+"""How likely a reader would call a measured candidate a nodule.
+
+The shape score is a logistic sum whose weights were set by hand on geometry (a vessel is long, attached and branching;
+a nodule is compact); it was not fitted to the scans it is shown on. Where the manifest lists the patch network, its
+probability over the slices of the candidate is averaged with the shape score in log-odds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from polyclinic.agentkit.case import Model
+from polyclinic_agents.chest_ct.measure import Nodule
+from polyclinic_agents.chest_ct.scan import Float32Array, Scan
+
+PATCH_PIXELS = 50
+PATCH_RANGE_HU = (-1000.0, 400.0)
+
+
+def shape_score(nodule: Nodule) -> float:
+    """Probability in (0, 1) from shape alone."""
+    shape = nodule.shape
+    log_odds = 1.6
+    log_odds -= 9.0 * max(0.0, 0.78 - shape.compactness)
+    log_odds -= 1.6 * max(0.0, shape.elongation - 1.4)
+    log_odds -= 1.2 * max(0.0, shape.flatness - 1.5)
+    log_odds -= 8.0 * max(0.0, shape.attached - 0.03)
+    log_odds -= 0.7 * shape.branches
+    log_odds -= 3.0 * max(0.0, shape.pleural - 0.3)
+    log_odds += 0.8 * min(1.0, max(-1.0, (shape.contrast_hu - 350.0) / 300.0))
+    log_odds += 0.5 * min(1.0, max(-1.0, (nodule.mean_diameter_mm - 5.0) / 2.0))
+    return _probability(log_odds)
+
+
+def patch_scores(scan: Scan, nodules: Sequence[Nodule], network: Model) -> npt.NDArray[np.float64]:
+    """Network's probability per nodule: the mean over the slice of largest area and its two neighbours.
+
+    The largest area counts double. Patches are 50 x 50 original pixels around the centre.
+    """
+    if not nodules:
+        return np.zeros(0)
+    patches = np.empty((3 * len(nodules), 1, PATCH_PIXELS, PATCH_PIXELS), dtype=np.float32)
+    for number, nodule in enumerate(nodules):
+        for step in (-1, 0, 1):
+            patches[3 * number + step + 1, 0] = patch(scan, nodule, nodule.main.slice_index + step)
+    answers = network.run({"patch": patches})["probability"].reshape(len(nodules), 3).astype(np.float64)
+    return np.asarray(answers @ np.asarray([0.25, 0.5, 0.25]), dtype=np.float64)
+
+
+def patch(scan: Scan, nodule: Nodule, slice_index: int) -> Float32Array:
+    """Values of `PATCH_RANGE_HU` as 0 to 1; outside the image it is air."""
+    at = min(max(slice_index, 0), len(scan.hu) - 1)
+    size = (PATCH_PIXELS, PATCH_PIXELS)
+    centre = (nodule.centre[2], nodule.centre[1])
+    margin = PATCH_PIXELS
+    low = [max(0, int(c) - margin) for c in centre]
+    image = scan.hu[at, low[1] : low[1] + 2 * margin + 2, low[0] : low[0] + 2 * margin + 2].astype(np.float32)
+    # Subpixel placement would blur the noise that the network knows: the centre is rounded to a pixel.
+    column, row = (round(c - start) for c, start in zip(centre, low, strict=True))
+    half = PATCH_PIXELS // 2
+    padded = cv2.copyMakeBorder(image, half, half, half, half, cv2.BORDER_CONSTANT, value=PATCH_RANGE_HU[0])
+    window = padded[row : row + size[1], column : column + size[0]]
+    bottom, top = PATCH_RANGE_HU
+    return np.clip((window - bottom) / (top - bottom), 0.0, 1.0).astype(np.float32)
+
+
+def combined(shape: float, network: float) -> float:
+    """Both opinions in log-odds; the network, which has seen real nodules, counts more."""
+    return _probability(0.4 * _log_odds(shape) + 0.7 * _log_odds(network))
+
+
+def _log_odds(probability: float) -> float:
+    inside = min(max(probability, 1e-4), 1.0 - 1e-4)
+    return math.log(inside / (1.0 - inside))
+
+
+def _probability(log_odds: float) -> float:
+    return 1.0 / (1.0 + math.exp(-log_odds))
