@@ -114,7 +114,7 @@ export const en = {
     sagittal: "Sagittal",
     slice: "Im",
     window: "Window",
-    presets: { lung: "Lung", mediastinum: "Mediastinum", bone: "Bone", soft: "Soft tissue", brain: "Brain", full: "As sent" },
+    presets: { lung: "Lung", mediastinum: "Med.", bone: "Bone", soft: "Soft", brain: "Brain" },
     tools: {
       window: "Window and level",
       pan: "Pan",
@@ -147,6 +147,7 @@ export const en = {
     noneYet: "Agents are still at work.",
     noneJudged: "No agent could judge this study; see why under Agents.",
     confidence: "Confidence",
+    source: "By",
     you: "Reader",
     accept: "Accept",
     reject: "Reject",

@@ -116,7 +116,7 @@ export const zh: Dictionary = {
     sagittal: "矢状面",
     slice: "图像",
     window: "窗宽窗位",
-    presets: { lung: "肺窗", mediastinum: "纵隔窗", bone: "骨窗", soft: "软组织窗", brain: "脑窗", full: "原始窗" },
+    presets: { lung: "肺", mediastinum: "纵隔", bone: "骨", soft: "软组织", brain: "脑" },
     tools: {
       window: "调窗",
       pan: "平移",
@@ -149,6 +149,7 @@ export const zh: Dictionary = {
     noneYet: "智能体仍在运行。",
     noneJudged: "没有智能体能够判断该检查，原因见“智能体”。",
     confidence: "置信度",
+    source: "来源",
     you: "阅片医师",
     accept: "接受",
     reject: "否决",

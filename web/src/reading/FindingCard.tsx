@@ -101,7 +101,7 @@ function Details({ view }: { view: FindingView }): ReactElement {
             </div>
           );
         })}
-        <div><dt>{finding.source.kind === "person" ? "" : t("study.agents")}</dt><dd>{source}</dd></div>
+        <div><dt>{t("findings.source")}</dt><dd>{source}</dd></div>
       </dl>
       {finding.limits.map((limit) => <p key={limit} className="limit"><Icon name="warning" size={13} />{limit}</p>)}
       {finding.evidence.rules.map((rule) => (

@@ -29,7 +29,7 @@ export function SidePanel({ study, seriesUid, onSeries, onRetry, retrying }: {
             <li key={series.series_instance_uid}>
               <button type="button" className="plain" aria-current={series.series_instance_uid === seriesUid}
                 onClick={() => onSeries(series.series_instance_uid)} data-series={series.series_instance_uid}>
-                <Thumbnail studyUid={study.row.study_instance_uid} seriesUid={series.series_instance_uid} />
+                <Thumbnail studyUid={study.row.study_instance_uid} seriesUid={series.series_instance_uid} count={series.instance_count} />
                 <SeriesWords series={series} />
               </button>
             </li>

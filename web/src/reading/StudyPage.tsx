@@ -14,7 +14,7 @@ import { Middle } from "../ui/Middle";
 import { parsePatientName } from "../ui/patientName";
 import { TopbarSlot } from "../ui/Shell";
 import { PRESETS } from "../viewer/presets";
-import { useImageSeries } from "../viewer/Thumbnail";
+import { useImageSeries } from "../viewer/useImageSeries";
 import type { ViewerHandle } from "../viewer/Viewer";
 import type { CardMode } from "./FindingCard";
 import { FindingList } from "./FindingList";
@@ -59,7 +59,8 @@ function Reading({ uid, study, person }: { uid: string; study: Study; person: Pe
 
   const [chosenSeries, setChosenSeries] = useState<string | null>(null);
   const seriesUid = chosenSeries ?? firstSeries(study);
-  const images = useImageSeries(uid, seriesUid);
+  const imageCount = study.series.find((s) => s.series_instance_uid === seriesUid)?.instance_count ?? 0;
+  const images = useImageSeries(uid, seriesUid, imageCount);
   const [litId, setLitId] = useState<string | null>(null);
   const [mode, setMode] = useState<CardMode>("view");
   const [signing, setSigning] = useState(false);
@@ -138,7 +139,7 @@ function Reading({ uid, study, person }: { uid: string; study: Study; person: Pe
           </Suspense>
         )}
       </div>
-      <aside className="right">
+      <aside className="decide">
         <FindingList study={study} selectedId={wanted} litId={litId} locked={signed} mode={mode} advance={advance}
           onAdvance={(on) => { setAdvance(on); localStorage.setItem(ADVANCE, on ? "yes" : "no"); }}
           actions={{

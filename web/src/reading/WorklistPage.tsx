@@ -37,6 +37,11 @@ export function WorklistPage(): ReactElement {
   });
   const items = virtual.getVirtualItems();
   const lastShown = items.at(-1)?.index ?? 0;
+  useEffect(() => {
+    // Fetch the viewer while the reader looks at the list.
+    const timer = setTimeout(() => void Promise.all([import("./StudyPage"), import("../viewer/Viewer")]), 400);
+    return () => clearTimeout(timer);
+  }, []);
   const { hasNextPage, isFetchingNextPage, fetchNextPage } = list;
   useEffect(() => {
     if (hasNextPage && !isFetchingNextPage && lastShown >= rows.length - 20) void fetchNextPage();

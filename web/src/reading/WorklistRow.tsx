@@ -2,7 +2,7 @@ import { Tooltip } from "@mantine/core";
 import type { ReactElement } from "react";
 import { useTranslation } from "react-i18next";
 import type { WorklistRow } from "../api/types";
-import { formatDate, formatTime, formatTimestamp, sexAndAge } from "../ui/dicomFormat";
+import { formatDate, formatReceived, formatTime, sexAndAge } from "../ui/dicomFormat";
 import { Icon } from "../ui/icons";
 import { parsePatientName } from "../ui/patientName";
 import { Progress, StudyStateChip, isInProgress } from "./StateChip";
@@ -87,7 +87,7 @@ export function WorklistRowView({ row, top, height, index, chosen, onChoose, onO
       <span className="c-findings">
         {decided && <>{row.finding_count}{row.undecided > 0 && <em>{t("worklist.undecided", { count: row.undecided })}</em>}</>}
       </span>
-      <span className="c-received">{formatTimestamp(row.received_at)}</span>
+      <span className="c-received">{formatReceived(row.received_at, new Date())}</span>
     </div>
   );
 }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { ageInYears, formatBytes, formatDate, formatMeasure, formatTime, sexAndAge } from "./dicomFormat";
+import { ageInYears, formatBytes, formatDate, formatMeasure, formatReceived, formatTime, sexAndAge } from "./dicomFormat";
 
 describe("DICOM values as text", () => {
   it("prints dates and times and leaves odd ones alone", () => {
@@ -8,6 +8,13 @@ describe("DICOM values as text", () => {
     expect(formatDate(null)).toBe("");
     expect(formatTime("091530.12")).toBe("09:15");
     expect(formatTime("")).toBe("");
+  });
+
+  it("shortens when something was received", () => {
+    const now = new Date(2026, 5, 13, 20, 0);
+    expect(formatReceived(new Date(2026, 5, 13, 8, 5).toISOString(), now)).toBe("08:05");
+    expect(formatReceived(new Date(2026, 4, 2, 8, 5).toISOString(), now)).toBe("05-02 08:05");
+    expect(formatReceived(new Date(2025, 5, 13, 8, 5).toISOString(), now)).toBe("2025-06-13");
   });
 
   it("counts completed years, the birthday included", () => {

@@ -38,6 +38,13 @@ export function formatTimestamp(iso: string | null): string {
   return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${two(at.getHours())}:${two(at.getMinutes())}`;
 }
 
+/** As `formatTimestamp`, without the date when it is today's and without the year when it is this one. */
+export function formatReceived(iso: string, now: Date): string {
+  const [full, today] = [formatTimestamp(iso), formatTimestamp(now.toISOString())];
+  if (full.slice(0, 10) === today.slice(0, 10)) return full.slice(11);
+  return full.slice(0, 4) === today.slice(0, 4) ? full.slice(5) : full.slice(0, 10);
+}
+
 export function formatBytes(size: number): string {
   if (size < 1024) return `${size} B`;
   if (size < 1024 * 1024) return `${(size / 1024).toFixed(0)} kB`;

@@ -2,7 +2,7 @@
 import { type MantineColorsTuple, createTheme } from "@mantine/core";
 
 const slate: MantineColorsTuple = [
-  "#e6ebf0", "#c9d2db", "#aab6c2", "#8c99a7", "#6f7d8b", "#3a4652", "#2a343e", "#1b232b", "#12181e", "#0b0f13",
+  "#dbe2e9", "#c3ccd5", "#aab6c2", "#8795a3", "#35424f", "#2a343e", "#171e26", "#10151b", "#0c1116", "#090c10",
 ];
 const cyan: MantineColorsTuple = [
   "#e3f5fc", "#c5e8f6", "#9ad6ee", "#6cc5e9", "#4db4dd", "#33a3d0", "#2489b3", "#1d6f92", "#165672", "#0f3d52",
@@ -18,7 +18,7 @@ export const theme = createTheme({
   defaultRadius: 4,
   cursorType: "pointer",
   components: {
-    Tooltip: { defaultProps: { openDelay: 400, withArrow: true, color: "dark.6", c: "dark.0" } },
+    Tooltip: { defaultProps: { openDelay: 400, withArrow: true, color: "dark.5", c: "dark.0" } },
     Modal: { defaultProps: { centered: true, overlayProps: { backgroundOpacity: 0.6 }, transitionProps: { duration: 120 } } },
   },
 });

@@ -22,6 +22,7 @@ type PlaneId = (typeof PLANES)[number]["id"];
 interface Live {
   engine: RenderingEngine;
   group: ToolTypes.IToolGroup;
+  ready: boolean;
 }
 
 const viewportOf = (live: Live, id: PlaneId): Types.IVolumeViewport => live.engine.getViewport(id) as Types.IVolumeViewport;
@@ -76,7 +77,7 @@ export function MprPane(props: PaneProps): ReactElement {
     setLoaded(0);
     const engine = new RenderingEngine(ENGINE);
     const group = makeToolGroup(GROUP);
-    const now: Live = { engine, group };
+    const now: Live = { engine, group, ready: false };
     live.current = now;
     engine.setViewports(PLANES.map(({ id, orientation }) => ({
       viewportId: id,
@@ -95,7 +96,7 @@ export function MprPane(props: PaneProps): ReactElement {
     const onCamera = (event: Event): void => {
       const { viewportId } = (event as CustomEvent<{ viewportId: PlaneId }>).detail;
       const { focalPoint, viewPlaneNormal } = viewportOf(now, viewportId).getCamera();
-      if (!focalPoint || !viewPlaneNormal || !ready.current) return;
+      if (!focalPoint || !viewPlaneNormal || !now.ready) return;
       const normal = viewPlaneNormal as Point3;
       const off = dot(subtract(focalPoint as Point3, cursor.current), normal);
       if (Math.abs(off) > 1e-3) cursor.current = add(cursor.current, scale(normal, off));
@@ -113,7 +114,6 @@ export function MprPane(props: PaneProps): ReactElement {
       given.current.onWindow(range as Range);
       sharing = false;
     };
-    const ready = { current: false };
     const elements = PLANES.map(({ id }) => hosts.current[id]!);
     for (const element of elements) {
       element.addEventListener(Enums.Events.IMAGE_RENDERED, onRendered);
@@ -135,7 +135,7 @@ export function MprPane(props: PaneProps): ReactElement {
       sharing = false;
       const middle = series.images[Math.floor(series.images.length / 2)];
       cursor.current = place ?? (middle === undefined ? null : centreOf(middle)) ?? [0, 0, 0];
-      ready.current = true;
+      now.ready = true;
       setReady(true);
       for (const { id } of PLANES) passThrough(viewportOf(now, id), cursor.current);
       engine.render();
@@ -169,7 +169,7 @@ export function MprPane(props: PaneProps): ReactElement {
 
   const each = (change: (viewport: Types.IVolumeViewport) => void): void => {
     const now = live.current;
-    if (now === null || !ready) return;
+    if (now === null || !now.ready) return;
     for (const { id } of PLANES) {
       change(viewportOf(now, id));
       viewportOf(now, id).render();

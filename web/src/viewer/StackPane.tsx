@@ -21,6 +21,8 @@ interface Live {
   viewport: Types.IStackViewport;
   group: ToolTypes.IToolGroup;
   prefetch: Prefetch | null;
+  /** Whether the first image is up; commands that come earlier are dropped, `onReady` repeats what matters. */
+  ready: boolean;
 }
 
 export function StackPane(props: PaneProps): ReactElement {
@@ -51,7 +53,7 @@ export function StackPane(props: PaneProps): ReactElement {
     const group = makeToolGroup(VIEWPORT);
     group.addViewport(VIEWPORT, ENGINE);
     chooseTool(group, given.current.tool === "crosshair" ? "window" : given.current.tool);
-    const now: Live = { engine, viewport, group, prefetch: null };
+    const now: Live = { engine, viewport, group, prefetch: null, ready: false };
     live.current = now;
 
     const onRendered = (): void => redraw((n) => n + 1);
@@ -86,6 +88,7 @@ export function StackPane(props: PaneProps): ReactElement {
         if (window !== null) viewport.setProperties({ voiRange: window });
         viewport.render();
         setIndex(start);
+        now.ready = true;
         setReady(true);
         given.current.onReady();
         now.prefetch = startPrefetch(
@@ -117,7 +120,7 @@ export function StackPane(props: PaneProps): ReactElement {
 
   const goTo = (at: number): void => {
     const viewport = live.current?.viewport;
-    if (viewport === undefined || !ready) return;
+    if (viewport === undefined || live.current?.ready !== true) return;
     const bounded = Math.max(0, Math.min(series.imageIds.length - 1, at));
     // A debounced scroll: only the image at which the reader stops has to be loaded.
     utilities.scroll(viewport, { delta: bounded - viewport.getTargetImageIdIndex(), debounceLoading: true });
@@ -162,7 +165,7 @@ export function StackPane(props: PaneProps): ReactElement {
   async function showFinding(finding: Finding, close: boolean): Promise<void> {
     const viewport = live.current?.viewport;
     const at = imageForFinding(series.images, finding);
-    if (viewport === undefined || at === null || !ready) return;
+    if (viewport === undefined || at === null || live.current?.ready !== true) return;
     await viewport.setImageIdIndex(at);
     if (live.current?.viewport !== viewport) return;
     if (close && finding.region !== null) frame(viewport, series.images[at]!, finding.region.centre_mm, radiusMm(finding));

@@ -1,34 +1,41 @@
 /** A small picture of the middle image of a series, drawn once. */
-import { Enums, utilities } from "@cornerstonejs/core";
-import { useQuery } from "@tanstack/react-query";
+import { Enums, type Types, imageLoadPoolManager, imageLoader } from "@cornerstonejs/core";
 import { type ReactElement, useEffect, useRef, useState } from "react";
-import { loadSeries } from "./series";
+import { shade } from "./shade";
+import { useImageSeries } from "./useImageSeries";
 
-const SIDE_PX = 56;
+const SIDE_PX = 112;
 
-export const useImageSeries = (studyUid: string, seriesUid: string | null) =>
-  useQuery({
-    queryKey: ["images", studyUid, seriesUid],
-    queryFn: ({ signal }) => loadSeries(studyUid, seriesUid ?? "", signal),
-    enabled: seriesUid !== null,
-    // The images of a series do not change under the reader; a new revision comes with a new count, see SeriesList.
-    staleTime: Infinity,
-    gcTime: 30 * 60_000,
-    retry: 1,
-  });
+function draw(canvas: HTMLCanvasElement, image: Types.IImage): void {
+  const centre = [image.windowCenter].flat()[0] ?? (image.maxPixelValue + image.minPixelValue) / 2;
+  const width = [image.windowWidth].flat()[0] ?? image.maxPixelValue - image.minPixelValue;
+  const picture = shade(
+    {
+      columns: image.columns, rows: image.rows, data: image.getPixelData(), lower: centre - width / 2,
+      upper: centre + width / 2, inverted: image.invert, aspect: (image.rowPixelSpacing || 1) / (image.columnPixelSpacing || 1),
+    },
+    SIDE_PX,
+  );
+  canvas.getContext("2d")?.putImageData(new ImageData(picture, SIDE_PX, SIDE_PX), 0, 0);
+}
 
-export function Thumbnail({ studyUid, seriesUid }: { studyUid: string; seriesUid: string }): ReactElement {
+export function Thumbnail({ studyUid, seriesUid, count }: { studyUid: string; seriesUid: string; count: number }): ReactElement {
   const canvas = useRef<HTMLCanvasElement>(null);
-  const { data: series } = useImageSeries(studyUid, seriesUid);
+  const { data: series } = useImageSeries(studyUid, seriesUid, count);
   const [drawn, setDrawn] = useState(false);
   useEffect(() => {
     const target = canvas.current;
     const imageId = series?.imageIds[Math.floor(series.imageIds.length / 2)];
     if (target === null || imageId === undefined) return undefined;
     let alive = true;
-    utilities
-      .loadImageToCanvas({ canvas: target, imageId, requestType: Enums.RequestType.Thumbnail, priority: -5, thumbnail: true })
-      .then(() => alive && setDrawn(true), () => undefined);
+    const load = async (): Promise<void> => {
+      const image = await imageLoader.loadAndCacheImage(imageId, { requestType: Enums.RequestType.Thumbnail, priority: 5 });
+      if (!alive) return;
+      draw(target, image);
+      setDrawn(true);
+    };
+    // Behind whatever the reader looks at. Without a picture the series is still named.
+    imageLoadPoolManager.addRequest(() => load().catch(() => undefined), Enums.RequestType.Thumbnail, { imageId }, 5);
     return () => {
       alive = false;
     };

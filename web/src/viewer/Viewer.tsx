@@ -28,8 +28,6 @@ const TOOLS: readonly { choice: ToolChoice; icon: IconName; action: Action }[] =
   { choice: "crosshair", icon: "crosshair", action: "toolCrosshair" },
 ];
 
-const STEP_LARGE = 1;
-
 export default function Viewer({ series, findings, selected, corner, startWindow, onSelect, onMeasured, onNotice, ref }: {
   series: ImageSeries;
   findings: readonly NumberedFinding[];
@@ -85,8 +83,8 @@ export default function Viewer({ series, findings, selected, corner, startWindow
   }, [selected, close, show]);
 
   const handlers: Partial<Record<Action, () => void>> = {
-    nextSlice: () => pane.current?.step(STEP_LARGE),
-    previousSlice: () => pane.current?.step(-STEP_LARGE),
+    nextSlice: () => pane.current?.step(1),
+    previousSlice: () => pane.current?.step(-1),
     firstSlice: () => pane.current?.toEnd("first"),
     lastSlice: () => pane.current?.toEnd("last"),
     layout: () => series.volumetric && changeLayout(mpr ? "stack" : "mpr"),
@@ -130,7 +128,7 @@ export default function Viewer({ series, findings, selected, corner, startWindow
         <span className="gap" />
         <div className="segmented presets" aria-label={t("viewer.window")}>
           {PRESETS.map(({ name, action, range }) => (
-            <button key={name} type="button" className="plain" aria-pressed={preset === name} title={`[${hint(action)}]`}
+            <button key={name} type="button" className="plain" aria-pressed={preset === name} title={`${t(`keys.${action}`)}  [${hint(action)}]`}
               onClick={() => pane.current?.setWindow(range)}>{t(`viewer.presets.${name}`)}</button>
           ))}
         </div>

@@ -18,7 +18,8 @@ export function startCornerstone(): Promise<void> {
 }
 
 async function start(): Promise<void> {
-  await initCore();
+  // One WebGL context for all viewports: they share a volume's texture instead of holding one each, and start sooner.
+  await initCore({ rendering: { webGlContextCount: 1 }, debug: {} });
   initLoader({ maxWebWorkers: Math.min(4, Math.max(1, Math.floor((navigator.hardwareConcurrency || 2) / 2))) });
   tools.init();
   cache.setMaxCacheSize(MAX_CACHE_BYTES);
