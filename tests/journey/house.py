@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
@@ -79,13 +77,6 @@ def _image(name: str, number: int, description: str, patient: str) -> bytes:
     return to_part10(dataset)
 
 
-def start_worker(settings: Settings) -> subprocess.Popen[bytes]:
-    """A worker process on these settings."""
-    from polyclinic.app.worker import worker_command, worker_environment
-
-    return subprocess.Popen(worker_command(), env=worker_environment(settings))
-
-
 def wait_for(question, *, limit_s: float = 60.0):
     """Ask until the answer is true; the answer."""
     deadline = time.monotonic() + limit_s
@@ -96,4 +87,3 @@ def wait_for(question, *, limit_s: float = 60.0):
     raise AssertionError(f"it did not happen within {limit_s} s")
 
 
-__all__ = ["images", "pydicom", "settings_in", "start_worker", "study_uid", "wait_for"]

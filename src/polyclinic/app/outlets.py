@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from polyclinic.core.errors import Unavailable
+from polyclinic.core.errors import Rejected, Unavailable
 from polyclinic.departments.archive.contracts import StudyRecord
 from polyclinic.departments.reading.contracts import Report
 from polyclinic.departments.records.rules import parse_da
+from polyclinic.edges.dimse.sender import CONTEXT_REFUSED, Peer, send
 from polyclinic.edges.report_pdf import render_report_pdf
 from polyclinic.journeys.rooms import Sender
+
+_WILL_NEVER_FIT = frozenset({CONTEXT_REFUSED, *range(0xA900, 0xAA00), *range(0xC000, 0xD000)})
+"""Statuses that another attempt does not change: not supported, data set does not match, cannot understand (PS3.4
+table B.2-1)."""
 
 
 def print_report(report: Report, study: StudyRecord) -> bytes:
@@ -22,10 +27,30 @@ def print_report(report: Report, study: StudyRecord) -> bytes:
     )
 
 
+def parse_destination(text: str) -> Peer:
+    """``AE@host:port``.
+
+    Raises
+    ------
+    Rejected
+        ``dimse.bad-destination``.
+    """
+    ae_title, _, address = text.partition("@")
+    host, _, port = address.rpartition(":")
+    if not ae_title or not host or not port.isdigit():
+        raise Rejected("dimse.bad-destination", f"{text!r} is not AE@host:port")
+    return Peer(ae_title=ae_title, host=host, port=int(port))
+
+
 def sender(ae_title: str) -> Sender:
     """Port `polyclinic.journeys.rooms.Sender` by C-STORE."""
 
     def send_one(destination: str, part10: bytes) -> None:
-        raise Unavailable("dimse.none", "x")
+        (answer,) = send([part10], parse_destination(destination), ae_title=ae_title)
+        if answer.kept:
+            return
+        if answer.status in _WILL_NEVER_FIT:
+            raise Rejected("dimse.refused", f"The destination does not take this object (status {answer.status:04X}H)")
+        raise Unavailable("dimse.failed", f"The destination could not keep it now (status {answer.status:04X}H)")
 
     return send_one

@@ -1,69 +1,77 @@
-"""Builds the house: every department, edge and journey, from the settings; and runs it as a server."""
+"""Builds the house: every department, edge and journey, from the settings."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import logging
-import signal
-import subprocess
-import threading
-import time
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 
-import uvicorn
+from fastapi import FastAPI, Request
+from sqlalchemy import Engine
 
+import polyclinic
 from polyclinic.agentkit.manifest import installed_agents
-from polyclinic.app.logs import start_logging
+from polyclinic.app.metrics import house_metrics
 from polyclinic.app.outlets import print_report, sender
 from polyclinic.app.scenarios import load_scenarios
 from polyclinic.app.settings import Settings
-from polyclinic.app.worker import worker_command, worker_environment
+from polyclinic.app.web import create_app
 from polyclinic.app.workroom import lasting, segments_folder
-from polyclinic.core.errors import Unavailable
 from polyclinic.core.people import Person
 from polyclinic.departments.access import store as access_store
-from polyclinic.departments.access.contracts import Role
+from polyclinic.departments.access.api import Gate, session_router
+from polyclinic.departments.access.contracts import Action, Actor, Role
 from polyclinic.departments.access.store import AccessStore
 from polyclinic.departments.archive import schema as archive_schema
 from polyclinic.departments.archive.store import SqlArchive
 from polyclinic.departments.reading import store as reading_store
+from polyclinic.departments.reading.api import reading_router
+from polyclinic.departments.reading.desk import Desk
 from polyclinic.departments.reading.outbox import Outbox
 from polyclinic.departments.reading.runs import RunStore
 from polyclinic.departments.reading.store import ReadingStore
 from polyclinic.departments.records import store as records_store
 from polyclinic.departments.records.store import RecordsStore
 from polyclinic.edges.blobs.folder import FolderObjects
+from polyclinic.edges.dicomweb.router import dicomweb_router
 from polyclinic.edges.sql.engine import open_engine
-from polyclinic.journeys import durable
+from polyclinic.journeys.facts import RoomFacts
 from polyclinic.journeys.rooms import Rooms, unobserved
-from polyclinic.journeys.study import Departures, resume
-from polyclinic.journeys.watchers import Loop, OutboxSender, SettlingWatcher
-
-log = logging.getLogger(__name__)
+from polyclinic.journeys.study import Departures
+from polyclinic.screens.api import screens_router
+from polyclinic.screens.feed import Feed
+from polyclinic.screens.study_page import StudyScreen
+from polyclinic.screens.worklist import WorklistScreen
 
 DEMO_NAME = "demo-radiologist"
 _DEMO_DISPLAY = "Demo Radiologist"
 
+_DICOM_ACTIONS = {"search": Action.DICOM_SEARCH, "read": Action.DICOM_READ, "store": Action.DICOM_STORE}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Services:
-    """The built house."""
+    """The built house; nothing of it runs yet."""
 
     settings: Settings
+    engine: Engine
     archive: SqlArchive
     rooms: Rooms
     access: AccessStore
-    departures: Departures
+    gate: Gate
+    desk: Desk
+    worklist: WorklistScreen
+    feed: Feed
 
     def close(self) -> None:
-        """Finish what is being written."""
+        """Finish what is being written and let go of the database."""
         self.archive.close()
+        self.archive.engine.dispose()
+        self.engine.dispose()
 
 
 def build(settings: Settings, *, observe: Callable[[str, str], None] = unobserved) -> Services:
-    """Open or create everything under the data folder; starts nothing.
+    """Open or create everything under the data folder.
 
     Parameters
     ----------
@@ -74,9 +82,8 @@ def build(settings: Settings, *, observe: Callable[[str, str], None] = unobserve
     archive_engine = open_engine(settings.database_url)
     engine = lasting(open_engine(settings.database_url))
     archive_schema.metadata.create_all(archive_engine)
-    reading_store.create_tables(engine)
-    records_store.create_tables(engine)
-    access_store.create_tables(engine)
+    for room in (reading_store, records_store, access_store):
+        room.create_tables(engine)
     archive = SqlArchive(archive_engine, segments_folder(settings))
     rooms = Rooms(
         archive=archive,
@@ -92,10 +99,88 @@ def build(settings: Settings, *, observe: Callable[[str, str], None] = unobserve
         destinations=settings.destinations,
         observe=observe,
     )
+    access = AccessStore(engine)
+    worklist = WorklistScreen(engine, archive.arrivals)
     return Services(
         settings=settings,
+        engine=engine,
         archive=archive,
         rooms=rooms,
-        access=AccessStore(engine),
-        departures=Departures(rooms),
+        access=access,
+        gate=Gate(
+            access,
+            secret=settings.session_secret(),
+            lasting_s=settings.session_hours * 3600,
+            secure_cookie=settings.session_secure,
+        ),
+        desk=Desk(store=rooms.reading, runs=rooms.runs, facts=RoomFacts(rooms), journeys=Departures(rooms)),
+        worklist=worklist,
+        feed=Feed(worklist.on_their_way),
     )
+
+
+def build_app(services: Services, *, ready: Callable[[], bool]) -> FastAPI:
+    """The web application of a built house."""
+    gate, rooms, settings = services.gate, services.rooms, services.settings
+
+    def allow(action: str) -> Callable[..., Person]:
+        return gate.allow(Action(action))
+
+    def authorize(request: Request, action: str, study_instance_uid: str | None) -> None:
+        gate.check(request, _DICOM_ACTIONS[action], study_instance_uid or "")
+
+    study_screen = StudyScreen(
+        worklist=services.worklist, archive=services.archive, reading=rooms.reading, runs=rooms.runs
+    )
+    demo = demo_reader(services) if settings.demo else None
+    return create_app(
+        gate,
+        routers=(
+            ("/api/v1", session_router(gate, version=polyclinic.__version__, demo_reader=demo)),
+            ("/api/v1", screens_router(services.worklist, study_screen, services.feed, allow)),
+            ("/api/v1", reading_router(services.desk, rooms.outbox, allow)),
+            ("/dicom-web", dicomweb_router(services.archive, authorize)),
+        ),
+        page=settings.page,
+        upload_limit_mb=settings.upload_limit_mb,
+        ready=ready,
+        metrics=house_metrics(services.engine),
+    )
+
+
+def demo_reader(services: Services) -> Actor:
+    """The radiologist of the demo; made on first use, with a password that nobody knows."""
+    known = services.access.person_named(DEMO_NAME)
+    if known is not None:
+        return known
+    person = services.access.add_person(
+        name=DEMO_NAME,
+        display=_DEMO_DISPLAY,
+        roles=frozenset({Role.RADIOLOGIST, Role.TECHNICIAN}),
+        password=secrets.token_urlsafe(24),
+    )
+    return Actor(person=person)
+
+
+def add_person(settings: Settings, *, name: str, display: str, roles: Set[str], password: str) -> Person:
+    """Make a local account, whether the server runs or not.
+
+    Raises
+    ------
+    polyclinic.core.errors.PolyclinicError
+        See `AccessStore.add_person`.
+    """
+    settings.data.mkdir(parents=True, exist_ok=True)
+    engine = lasting(open_engine(settings.database_url, pool_size=1))
+    try:
+        access_store.create_tables(engine)
+        return AccessStore(engine).add_person(name=name, display=display, roles=roles, password=password)
+    finally:
+        engine.dispose()
+
+
+def serve(settings: Settings) -> None:
+    """Run the platform until SIGTERM or SIGINT; see `polyclinic.app.server`."""
+    from polyclinic.app.server import run_server  # noqa: PLC0415 - the server builds with this module
+
+    run_server(settings)

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -218,14 +219,11 @@ def run_worker(settings: Settings) -> None:
     supervisor.work()
 
 
-def worker_command() -> list[str]:
-    """The command line of a worker process; its settings go by the environment."""
-    return [sys.executable, "-m", "polyclinic.app.worker"]
-
-
-def worker_environment(settings: Settings) -> dict[str, str]:
-    """The environment of a worker process that ends with this one."""
-    return os.environ | settings.environment() | {_PARENT: str(os.getpid())}
+def start_worker(settings: Settings) -> subprocess.Popen[bytes]:
+    """A worker process on these settings that ends with the thread that calls this."""
+    environment = os.environ | settings.environment() | {_PARENT: str(os.getpid())}
+    command = [sys.executable, "-m", "polyclinic.app.worker"]
+    return subprocess.Popen(command, env=environment)  # noqa: S603 - our own module, no outside input
 
 
 if __name__ == "__main__":

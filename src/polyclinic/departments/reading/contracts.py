@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 
 from polyclinic.agentkit.outcome import Fact
 from polyclinic.core.codes import Code
-from polyclinic.core.findings import Finding, Point, Rule
+from polyclinic.core.findings import Finding, ImageReference, Point, Rule
 
 
 class Language(StrEnum):
@@ -159,6 +160,26 @@ class SeriesExtent:
     low_mm: Point
     high_mm: Point
     sop_instance_uids: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagePlane:
+    """The image that a reader measured on: where it belongs and how it lies in patient space."""
+
+    image: ImageReference
+    frame_of_reference_uid: str
+    row_direction: Point
+    """Unit vector along which the column index grows (first half of Image Orientation (Patient))."""
+    column_direction: Point
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Background:
+    """What the draft says about a study beside its findings."""
+
+    prior_dates: tuple[date, ...]
+    instance_numbers: Mapping[str, int]
+    """Instance Number by SOP Instance UID, where known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

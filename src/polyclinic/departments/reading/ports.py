@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from polyclinic.core.findings import ImageReference
+from polyclinic.departments.reading.contracts import Background, ImagePlane, Report
+
 
 class Objects(Protocol):
     """Durable bytes by key (an object store): outcomes of agents. Keys are paths with ``/``."""
@@ -26,3 +29,16 @@ class Journeys(Protocol):
 
     def read_again(self, study_instance_uid: str, revision: int, run_id: str) -> None:
         """Walk a study's path again from its runs on, after failed run `run_id` was queued once more."""
+
+
+class StudyFacts(Protocol):
+    """What the reading room asks of the archive and the record."""
+
+    def background(self, study_instance_uid: str, revision: int) -> Background:
+        """Of a revision that was gathered; empty before."""
+
+    def plane(self, study_instance_uid: str, image: ImageReference) -> ImagePlane:
+        """Raises `polyclinic.core.errors.NotFound` or `Rejected` (``reading.no-plane``)."""
+
+    def pdf(self, report: Report) -> bytes:
+        """The report as a PDF."""

@@ -87,6 +87,13 @@ class RunStore:
         )
         return self._read(query)
 
+    def of_study(self, study_instance_uid: str, revision: int, run_id: str) -> AgentRun:
+        """That run of that revision. Raises `NotFound` (``reading.no-run``)."""
+        for run in self.of_revision(study_instance_uid, revision):
+            if run.run_id == run_id:
+                return run
+        raise NotFound("reading.no-run", "There is no such run; read the study again")
+
     def claim(self, worker: str, queues: Sequence[str], *, lease_s: float, now: float) -> AgentRun | None:
         """Take the run that waits longest, or one whose worker let its lease end; None when there is none.
 

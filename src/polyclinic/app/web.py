@@ -1,0 +1,224 @@
+"""The web server: JSON API, DICOMweb, the stream of events and the page, behind one gate."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+import polyclinic
+from polyclinic.core.errors import (
+    Conflict,
+    Forbidden,
+    NotFound,
+    PolyclinicError,
+    Rejected,
+    Unavailable,
+)
+from polyclinic.departments.access.api import Gate
+from polyclinic.departments.access.contracts import Action
+
+log = logging.getLogger(__name__)
+
+_STATUS: tuple[tuple[type[PolyclinicError], int], ...] = (
+    (Forbidden, 403),
+    (NotFound, 404),
+    (Conflict, 409),
+    (Rejected, 422),
+    (Unavailable, 503),
+)
+_STATUS_OF_CODE = {"access.sign-in": 401, "access.wrong-password": 401, "access.locked": 429}
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        # Decoders of compressed images are WebAssembly.
+        "script-src 'self' 'wasm-unsafe-eval'",
+        "worker-src 'self' blob:",
+        "img-src 'self' blob: data:",
+        # The page's components set styles on elements.
+        "style-src 'self' 'unsafe-inline'",
+        "font-src 'self' data:",
+        "connect-src 'self' blob:",
+        "object-src 'none'",
+        "base-uri 'none'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+    )
+)
+_HEADERS = (
+    (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+)
+_JSON_LIMIT_BYTES = 1_000_000
+
+
+class Guarded:
+    """Middleware: security headers on every answer, and a bound on the size of every request."""
+
+    def __init__(self, app: ASGIApp, *, upload_limit_bytes: int) -> None:
+        self._app = app
+        self._upload_limit_bytes = upload_limit_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limit = self._upload_limit_bytes if scope["path"].startswith("/dicom-web") else _JSON_LIMIT_BYTES
+        taken = 0
+
+        async def bounded() -> Any:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > limit:
+                raise HTTPException(413, "The request is larger than allowed")
+            return message
+
+        async def with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                present = {name.lower() for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(h for h in _HEADERS if h[0] not in present)]
+                if scope["path"].startswith("/api/") and b"cache-control" not in present:
+                    message["headers"].append((b"cache-control", b"no-store"))
+            await send(message)
+
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > limit:
+            answer = _problem(413, "http.too-large", "The request is larger than allowed; send less at once")
+            await answer(scope, receive, with_headers)
+            return
+        await self._app(scope, bounded, with_headers)
+
+
+def create_app(
+    gate: Gate,
+    *,
+    routers: Iterable[tuple[str, Any]],
+    page: Path,
+    upload_limit_mb: int,
+    ready: Callable[[], bool],
+    metrics: CollectorRegistry,
+) -> FastAPI:
+    """The application.
+
+    Parameters
+    ----------
+    routers
+        (prefix, router) of every part; each of their routes declares its action at `gate`.
+    page
+        Folder of the built page; a text says how to build it where it is missing.
+    ready
+        Whether everything that answers need is up.
+    """
+    app = FastAPI(
+        title="Polyclinic",
+        version=polyclinic.__version__,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.add_middleware(Guarded, upload_limit_bytes=upload_limit_mb * 1_000_000)
+    _add_error_handlers(app)
+    for prefix, router in routers:
+        app.include_router(router, prefix=prefix)
+    _add_health(app, gate, ready, metrics)
+    _add_page(app, gate, page.resolve())
+    return app
+
+
+def _problem(status: int, code: str, message: str) -> JSONResponse:
+    return JSONResponse({"code": code, "message": message}, status_code=status)
+
+
+def status_of(error: PolyclinicError) -> int:
+    """The HTTP status of one of our errors."""
+    if error.code in _STATUS_OF_CODE:
+        return _STATUS_OF_CODE[error.code]
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    @app.exception_handler(PolyclinicError)
+    async def on_own(_: Request, error: PolyclinicError) -> JSONResponse:
+        return _problem(status_of(error), error.code, error.message)
+
+    @app.exception_handler(RequestValidationError)
+    async def on_invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return _problem(422, "http.invalid", f"{where}: {first['msg']}")
+
+    @app.exception_handler(HTTPException)
+    async def on_http(_: Request, error: HTTPException) -> JSONResponse:
+        return _problem(error.status_code, f"http.{error.status_code}", str(error.detail))
+
+    @app.exception_handler(Exception)
+    async def on_unexpected(request: Request, error: Exception) -> JSONResponse:
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        route = getattr(request.scope.get("route"), "path", "?")
+        log.error("%s %s: %s\n%s", request.method, route, type(error).__name__, frames)
+        return _problem(500, "server.error", "Something unexpected went wrong; the server log says what")
+
+
+def _add_health(app: FastAPI, gate: Gate, ready: Callable[[], bool], metrics: CollectorRegistry) -> None:
+    may_ask = Depends(gate.allow(Action.HEALTH_READ))
+
+    @app.get("/health", operation_id="getHealth", tags=["health"], dependencies=[may_ask])
+    def health() -> dict[str, str]:
+        return {"status": "up", "version": polyclinic.__version__}
+
+    @app.get("/ready", operation_id="getReady", tags=["health"], dependencies=[may_ask])
+    def get_ready() -> JSONResponse:
+        up = ready()
+        return JSONResponse({"status": "ready" if up else "starting"}, 200 if up else 503)
+
+    @app.get("/metrics", operation_id="getMetrics", tags=["health"], response_class=Response)
+    def get_metrics(_: object = Depends(gate.allow(Action.METRICS_READ))) -> Response:
+        return Response(generate_latest(metrics), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get(
+        "/api/v1/openapi.json",
+        include_in_schema=False,
+        # The schema tells nothing that the page's own files do not tell.
+        dependencies=[Depends(gate.allow(Action.PAGE_READ))],
+    )
+    def get_schema() -> dict[str, Any]:
+        return app.openapi()
+
+
+def _add_page(app: FastAPI, gate: Gate, page: Path) -> None:
+    """The page's files; every other address is the page itself, which finds its own way."""
+
+    @app.get(
+        "/{path:path}",
+        include_in_schema=False,
+        dependencies=[Depends(gate.allow(Action.PAGE_READ))],
+    )
+    def get_page(path: str) -> Response:
+        if path.startswith(("api/", "dicom-web/")):
+            return _problem(404, "http.404", "There is nothing at this address")
+        found = (page / path).resolve()
+        if found.is_file() and found.is_relative_to(page):
+            # Names of built files carry a hash of their content.
+            cache = "public, max-age=31536000, immutable" if path.startswith("assets/") else "no-cache"
+            return FileResponse(found, headers={"Cache-Control": cache})
+        index = page / "index.html"
+        if not index.is_file():
+            text = "The page is not built; run: npm --prefix web ci && npm --prefix web run build"
+            return Response(text, status_code=404, media_type="text/plain")
+        return FileResponse(index, headers={"Cache-Control": "no-cache"})

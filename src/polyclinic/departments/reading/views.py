@@ -1,0 +1,77 @@
+"""How the reading room's nouns look in JSON. `docs` of the API say the rest; keys are the field names of the nouns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from polyclinic.core.plain import to_plain
+from polyclinic.departments.reading.contracts import (
+    AgentRun,
+    DecidedFinding,
+    Delivery,
+    DerivedObject,
+    Language,
+)
+from polyclinic.departments.reading.desk import ShownReport
+from polyclinic.departments.reading.draft import term
+
+
+def finding_view(item: DecidedFinding, language: Language) -> dict[str, Any]:
+    """One finding with its decisions counted."""
+    return {
+        "finding": to_plain(item.finding),
+        "version": item.version,
+        "title": term(item.finding.code, language),
+        "decided_by": item.decided_by,
+        "decided_at": to_plain(item.decided_at),
+        "reason": item.reason,
+    }
+
+
+def run_view(run: AgentRun, language: Language) -> dict[str, Any]:
+    """One agent run; `withheld` are findings that did not pass the checks."""
+    return {
+        "id": run.run_id,
+        "agent_id": run.task.agent_id,
+        "agent_version": run.task.agent_version,
+        "agent_title": run.task.agent_title,
+        "state": run.state,
+        "step": run.step,
+        "fraction": run.fraction,
+        "attempt": run.attempt,
+        "reason": run.reason,
+        "series_instance_uid": run.series_instance_uid,
+        "facts": to_plain(run.facts),
+        "not_assessed": list(run.not_assessed),
+        "seconds": to_plain(run.seconds),
+        "withheld": [
+            {"finding_id": w.finding_id, "title": term(w.code, language), "reason": w.reason} for w in run.withheld
+        ],
+    }
+
+
+def report_view(shown: ShownReport) -> dict[str, Any]:
+    """A report, draft or final."""
+    report = shown.report
+    return {
+        "state": "final" if report.signature else "draft",
+        "revision": report.revision,
+        "language": report.language,
+        "translation_of": shown.translation_of,
+        "undecided": report.undecided,
+        "sections": to_plain(report.sections),
+        "signature": to_plain(report.signature),
+        "content_sha256": shown.sha256,
+    }
+
+
+def object_views(objects: Sequence[DerivedObject]) -> list[dict[str, Any]]:
+    """Derived objects."""
+    return [to_plain(item) for item in objects]
+
+
+def delivery_views(deliveries: Sequence[Delivery]) -> list[dict[str, Any]]:
+    """Deliveries."""
+    keys = ("destination", "kind", "state", "attempts", "reason")
+    return [{key: to_plain(getattr(item, key)) for key in keys} for item in deliveries]

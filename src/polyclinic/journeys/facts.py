@@ -1,0 +1,60 @@
+"""What the reading room asks of the archive and the record (port `StudyFacts`)."""
+
+from __future__ import annotations
+
+from polyclinic.core.errors import NotFound, Rejected
+from polyclinic.core.findings import ImageReference, Point
+from polyclinic.departments.reading.contracts import Background, ImagePlane, Report
+from polyclinic.departments.records.rules import parse_da
+from polyclinic.journeys.case_files import headers, snapshot_instances
+from polyclinic.journeys.rooms import Rooms
+
+
+class RoomFacts:
+    """Port `polyclinic.departments.reading.ports.StudyFacts`."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+
+    def background(self, study_instance_uid: str, revision: int) -> Background:
+        """Dates of the priors as they were gathered, and the numbers of the images."""
+        try:
+            context = self._rooms.records.load(study_instance_uid, revision)
+        except NotFound:
+            return Background(prior_dates=(), instance_numbers={})
+        studies = [self._rooms.archive.study(uid) for uid in context.prior_study_instance_uids]
+        return Background(
+            prior_dates=tuple(day for s in studies if (day := parse_da(s.study_date)) is not None),
+            instance_numbers={
+                i.sop_instance_uid: i.instance_number
+                for i in snapshot_instances(self._rooms.archive, study_instance_uid, revision)
+                if i.instance_number is not None
+            },
+        )
+
+    def plane(self, study_instance_uid: str, image: ImageReference) -> ImagePlane:
+        """How the image lies, from its header; it must belong to the study."""
+        header = headers(self._rooms.archive, [image.sop_instance_uid])[0]
+        if str(header.get("StudyInstanceUID", "")) != study_instance_uid:
+            raise NotFound("archive.no-instance", "The image is not part of this study; read the study again")
+        orientation = header.get("ImageOrientationPatient")
+        if not orientation or len(orientation) != 6:
+            raise Rejected("reading.no-plane", "The image does not say how it lies; measure on another one")
+        values = [float(value) for value in orientation]
+        row: Point = (values[0], values[1], values[2])
+        column: Point = (values[3], values[4], values[5])
+        return ImagePlane(
+            image=ImageReference(
+                series_instance_uid=str(header.SeriesInstanceUID),
+                sop_class_uid=str(header.SOPClassUID),
+                sop_instance_uid=image.sop_instance_uid,
+                frame=image.frame,
+            ),
+            frame_of_reference_uid=str(header.get("FrameOfReferenceUID", "") or ""),
+            row_direction=row,
+            column_direction=column,
+        )
+
+    def pdf(self, report: Report) -> bytes:
+        """The report printed."""
+        return self._rooms.render_pdf(report, self._rooms.archive.study(report.study_instance_uid))

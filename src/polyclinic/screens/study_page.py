@@ -1,0 +1,58 @@
+"""The study page: one study with its series, runs, findings, priors and signature."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from polyclinic.core.errors import NotFound
+from polyclinic.core.plain import to_plain
+from polyclinic.departments.archive.ports import Archive
+from polyclinic.departments.reading.contracts import Language
+from polyclinic.departments.reading.runs import RunStore
+from polyclinic.departments.reading.store import ReadingStore
+from polyclinic.departments.reading.views import finding_view, run_view
+from polyclinic.screens.worklist import WorklistScreen
+
+
+class StudyScreen:
+    """Reads only; may be called from any thread."""
+
+    def __init__(self, *, worklist: WorklistScreen, archive: Archive, reading: ReadingStore, runs: RunStore) -> None:
+        self._worklist = worklist
+        self._archive = archive
+        self._reading = reading
+        self._runs = runs
+
+    def study(self, study_instance_uid: str, language: Language) -> dict[str, Any]:
+        """Everything the page shows at once. Raises `NotFound` (``archive.no-study``)."""
+        row = self._worklist.row(study_instance_uid)
+        try:
+            status = self._reading.status(study_instance_uid)
+            revision, evidence = status.revision, status.evidence
+        except NotFound:
+            revision, evidence = 0, ""
+        signature = self._reading.signature(study_instance_uid, revision)
+        return {
+            "row": row,
+            "revision": revision,
+            "evidence": evidence,
+            "series": [_series(s) for s in self._archive.series(study_instance_uid)],
+            "runs": [run_view(run, language) for run in self._runs.of_revision(study_instance_uid, revision)],
+            "findings": [finding_view(item, language) for item in self._reading.findings(study_instance_uid, revision)],
+            "priors": [_prior(prior) for prior in self._archive.priors(study_instance_uid)],
+            "signature": (
+                {"person_name": signature.person_name, "at": to_plain(signature.at), "sha256": signature.sha256}
+                if signature
+                else None
+            ),
+        }
+
+
+def _series(series: Any) -> dict[str, Any]:
+    keys = ("series_instance_uid", "modality", "series_number", "description", "body_part", "instance_count", "derived")
+    return {key: getattr(series, key) for key in keys}
+
+
+def _prior(prior: Any) -> dict[str, Any]:
+    keys = ("study_instance_uid", "study_date", "description", "modalities")
+    return {key: to_plain(getattr(prior, key)) for key in keys}
