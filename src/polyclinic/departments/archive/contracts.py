@@ -8,8 +8,10 @@ from enum import StrEnum
 
 from polyclinic.core.people import Patient
 
-DERIVED_SOURCE = "POLYCLINIC"
-"""`InstanceRecord.source` of instances that this platform made; they never start a new study revision."""
+DERIVED_SOURCE = "made-by-polyclinic"
+"""`InstanceRecord.source` of instances that this platform made; they never start a new study revision.
+
+Longer than the 16 characters of an AE title, so that no sender can pass for it."""
 
 
 class Receipt(StrEnum):
