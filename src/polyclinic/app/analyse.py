@@ -176,10 +176,16 @@ def _by_instance(paths: Sequence[Path]) -> list[tuple[str, Path]]:
 
 
 def _summary(outcome: Outcome, title: str) -> RunSummary:
-    who = {"agent_id": outcome.agent.id, "agent_version": outcome.agent.version, "agent_title": title}
-    if isinstance(outcome, Abstained):
-        return RunSummary(**who, facts=outcome.facts, abstained=outcome.reason)
-    return RunSummary(**who, facts=outcome.facts, normal=outcome.normal, not_assessed=outcome.not_assessed)
+    judged = outcome if isinstance(outcome, Assessed) else None
+    return RunSummary(
+        agent_id=outcome.agent.id,
+        agent_version=outcome.agent.version,
+        agent_title=title,
+        facts=outcome.facts,
+        normal=judged.normal if judged else (),
+        not_assessed=judged.not_assessed if judged else (),
+        abstained=outcome.reason if isinstance(outcome, Abstained) else "",
+    )
 
 
 def _pdf(

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from polyclinic import __version__
+from polyclinic.app.terminal import wide_console
 from polyclinic.core.errors import PolyclinicError, Rejected, Unavailable
 
 app = typer.Typer(
@@ -30,8 +30,8 @@ app = typer.Typer(
 user_app = typer.Typer(help="Accounts of people.", no_args_is_help=True)
 app.add_typer(user_app, name="user")
 
-_out = Console()
-_err = Console(stderr=True)
+_out = wide_console()
+_err = wide_console(stderr=True)
 
 
 class ReportLanguage(StrEnum):
@@ -132,7 +132,7 @@ def doctor() -> None:
         Surroundings(
             data_folder=settings.data,
             models_folder=settings.models,
-            page_folder=settings.web_dist,
+            page_folder=settings.page,
             addresses=(
                 ("DICOM port", settings.dicom_host, settings.dicom_port),
                 ("Web port", settings.web_host, settings.web_port),
@@ -158,7 +158,7 @@ def demo(
         Path | None, typer.Option("--study", help="Folder of DICOM files instead of the synthetic CT.")
     ] = None,
     folder: Annotated[Path, typer.Option("--folder", help="Where the demo keeps its files.")] = Path(".demo"),
-    web_port: Annotated[int, typer.Option("--web-port", help="Preferred port of the page.")] = 8042,
+    web_port: Annotated[int, typer.Option("--web-port", help="Preferred port of the page.")] = 8080,
     dicom_port: Annotated[int, typer.Option("--dicom-port", help="Preferred DICOM port.")] = 11112,
 ) -> None:
     """Send a chest CT through the whole path and open the reading room on 127.0.0.1."""

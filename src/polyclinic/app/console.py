@@ -40,8 +40,9 @@ def printed(measurement: Measurement) -> str:
 def findings_table(findings: Sequence[Finding], title: str = "Findings") -> Table:
     """One row for each finding: what, side, measurements, confidence, centre in LPS mm."""
     table = Table(title=title, title_justify="left", header_style="bold")
-    for name in ("#", "Finding", "Side", "Measurements", "Type", "Conf.", "Centre LPS mm", "State"):
-        table.add_column(name, justify="right" if name in ("#", "Conf.") else "left", no_wrap=name != "Measurements")
+    for name in ("#", "Finding", "Side", "Type", "Measurements", "Conf.", "Centre LPS mm", "State"):
+        right = name in ("#", "Conf.", "Centre LPS mm")
+        table.add_column(name, justify="right" if right else "left", no_wrap=name in ("#", "Conf.", "State"))
     for number, finding in enumerate(findings, 1):
         attenuation = finding.attribute(codes.NODULE_ATTENUATION)
         centre = finding.region.centre_mm if finding.region else None
@@ -49,13 +50,23 @@ def findings_table(findings: Sequence[Finding], title: str = "Findings") -> Tabl
             str(number),
             finding.code.display,
             _SIDES.get(finding.laterality.code, "") if finding.laterality else "",
-            "\n".join(f"{m.code.display}: {printed(m)}" for m in finding.measurements),
             attenuation.display if attenuation else "",
+            measured(finding),
             "" if finding.confidence is None else f"{finding.confidence:.2f}",
-            "" if centre is None else ", ".join(f"{v:.0f}" for v in centre),
+            "" if centre is None else " ".join(f"{v:.0f}" for v in centre),
             finding.state.value,
         )
     return table
+
+
+def measured(finding: Finding) -> str:
+    """All measurements on one line; a nodule's two axes together, e.g. ``"7.5 x 6.0 mm, volume 180.2 mm³"``."""
+    long_axis, short_axis = finding.measurement(codes.LONG_AXIS), finding.measurement(codes.SHORT_AXIS)
+    if long_axis is None or short_axis is None:
+        return ", ".join(f"{m.code.display} {printed(m)}" for m in finding.measurements)
+    axes = f"{long_axis.value:.1f} x {printed(short_axis)}"
+    volume = finding.measurement(codes.VOLUME)
+    return axes if volume is None else f"{axes}, volume {printed(volume)}"
 
 
 def print_outcome(console: Console, outcome: Outcome) -> None:

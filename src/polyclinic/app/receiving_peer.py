@@ -8,8 +8,10 @@ from collections.abc import Collection
 from pathlib import Path
 
 from pynetdicom import AE, StoragePresentationContexts, evt
+from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
 
+from polyclinic.core.errors import Unavailable
 from polyclinic.core.ids import is_uid_lenient
 
 
@@ -28,6 +30,8 @@ class ReceivingPeer:
         """Listen in a thread of its own; `port` is known afterwards."""
         self._folder.mkdir(parents=True, exist_ok=True)
         server = self._entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)])
+        if server is None:
+            raise Unavailable("peer.no-port", "The receiving peer found no port on 127.0.0.1")
         self.port = int(server.server_address[1])
 
     def stop(self) -> None:
@@ -44,7 +48,7 @@ class ReceivingPeer:
             return frozenset(wanted & self._received)
 
     def _store(self, event: Event) -> int:
-        uid = str(event.request.AffectedSOPInstanceUID)
+        uid = str(event.request.AffectedSOPInstanceUID) if isinstance(event.request, C_STORE) else ""
         if not is_uid_lenient(uid):
             return 0xC000
         (self._folder / f"{uid}.dcm").write_bytes(event.encoded_dataset())
