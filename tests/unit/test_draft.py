@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import re
 import string
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -29,9 +31,11 @@ from polyclinic.core.findings import (
 )
 from polyclinic.core.units import CUBIC_MILLIMETRE, HOUNSFIELD, MILLILITRE, MILLIMETRE, PERCENT
 from polyclinic.departments.reading.contracts import DecidedFinding, Language, Report, RunSummary, Signature
-from polyclinic.departments.reading.draft import WORDINGS, content_sha256, draft_report, term
+from polyclinic.departments.reading.description import WORDINGS
+from polyclinic.departments.reading.draft import content_sha256, draft_report, term
 from polyclinic.departments.reading.wording import Wording
 
+ROOT = Path(__file__).resolve().parents[2]
 AGENT = Source(kind=SourceKind.AGENT, id="chest_ct", version="0.1.0")
 IMAGE = ImageReference(series_instance_uid="2.25.1", sop_class_uid="2.25.2", sop_instance_uid="2.25.3")
 UNCODED = Code(system="http://snomed.info/sct", code="60046008", display="Pleural effusion")
@@ -86,7 +90,7 @@ FINDINGS = (
         codes.EMPHYSEMA,
         measured(codes.PERC_15, -912.4, HOUNSFIELD),
         measured(codes.LAA_950, 3.26, PERCENT),
-        limits=("Sharp kernel.",),
+        limits=("Thick slices.", "Sharp kernel."),
     ),
     other("left", codes.LUNG_VOLUME_FINDING, measured(codes.VOLUME, 2890.4, MILLILITRE), body_site=codes.LEFT_LUNG),
     other("right", codes.LUNG_VOLUME_FINDING, measured(codes.VOLUME, 3010.0, MILLILITRE), body_site=codes.RIGHT_LUNG),
@@ -97,7 +101,11 @@ RUNS = (
         agent_id="chest_ct",
         agent_version="0.1.0",
         agent_title="Chest CT",
-        facts=(Fact(name="slice thickness", value="2.5 mm"), Fact(name="Odd fact", value="yes")),
+        facts=(
+            Fact(name="slice thickness", value="2.5 mm"),
+            Fact(name="Airway volume", value="50 mL"),
+            Fact(name="problem: missing-slices", value="2 slices are missing"),
+        ),
         normal=(codes.EMPHYSEMA, Code(system="x", code="y", display="pneumothorax")),
         not_assessed=("heart", "bones"),
     ),
@@ -117,30 +125,29 @@ def texts(report: Report, section: str) -> list[str]:
 
 def test_english_report_reads_as_a_radiologist_writes() -> None:
     report = draft()
-    assert texts(report, "technique") == ["CT acquisition: slice thickness 2.5 mm, Odd fact yes."]
+    assert texts(report, "technique") == ["CT acquisition: slice thickness 2.5 mm.", "Series: 2 slices are missing."]
     assert texts(report, "comparison") == [
         "Earlier studies of 2025-03-01 are on file; no automatic comparison was made."
     ]
     assert texts(report, "findings") == [
         "Right lung: part-solid nodule 1, 12.1 × 9.6 mm, mean diameter 10.9 mm, volume 215 mm³ (z = -133.0 mm).",
         "Right lung: part-solid nodule 2, 5.0 × 4.0 mm, mean diameter 4.5 mm, volume 215 mm³ (z = -133.0 mm).",
-        "Limits of part-solid nodule 1: Thick slices.",
-        "Reader's note on part-solid nodule 1: Spiculated.",
-        "Lung densitometry (lungs): 15th percentile of lung attenuation (Perc15) -912 HU, "
+        "Lung densitometry (both lungs): 15th percentile of lung attenuation (Perc15) -912 HU, "
         "lung volume below -950 HU (LAA-950) 3.3%.",
+        "Both lungs: Pleural effusion.",
+        "Lung volume on CT: right lung 3010 mL, left lung 2890 mL.",
+        "Limits of part-solid nodule 1, emphysema densitometry: Thick slices.",
         "Limits of emphysema densitometry: Sharp kernel.",
-        "Lungs: Pleural effusion.",
-        "Volume of the right lung on CT: 3010 mL.",
-        "Volume of the left lung on CT: 2890 mL.",
-        "No pneumothorax was marked by Chest CT.",
-        "Not assessed by Chest CT: heart, bones.",
-        "Agent B gave no result: Not a chest CT.",
-        "Agent C could not be run: Out of memory.",
+        "Reader's note on part-solid nodule 1: Spiculated.",
+        "No pneumothorax was marked by the software (Chest CT).",
+        "Not assessed by the software (Chest CT): heart, bones.",
+        "The software (Agent B) gave no result: Not a chest CT.",
+        "The software (Agent C) could not be run: Out of memory.",
     ]
     assert texts(report, "impression") == [
         "2 lung nodules, the largest a part-solid nodule, right lung, mean diameter 10.9 mm.",
         "Lung densitometry: lung volume below -950 HU (LAA-950) 3.3%.",
-        "Pleural effusion, lungs.",
+        "Pleural effusion, both lungs.",
         "Proposed findings that await review and are not part of this report: 1.",
         "No guideline category and no follow-up interval were derived.",
     ]
@@ -207,7 +214,7 @@ def test_rejecting_every_nodule_is_said_and_a_normal_sentence_never_contradicts_
     assert "No lung nodule was confirmed." in texts(rejected, "findings")
     assert "No finding is reported." in texts(rejected, "impression")
     looked = (replace(RUNS[0], normal=(codes.PULMONARY_NODULE,)),)
-    assert "No lung nodule was marked by Chest CT." in texts(draft(findings=(), runs=looked), "findings")
+    assert "No lung nodule was marked by the software (Chest CT)." in texts(draft(findings=(), runs=looked), "findings")
     own = draft(findings=(nodule("n", 8.0, source=Source(kind=SourceKind.PERSON, id="p")),), runs=looked)
     assert not any("was marked" in t for t in texts(own, "findings"))
 
@@ -262,3 +269,55 @@ def test_content_hash_stands_for_sentences_findings_and_decisions() -> None:
     decided = [DecidedFinding(finding=f, version=1, decided_by="P") for f in FINDINGS]
     later = [replace(d, version=2) for d in decided]
     assert content_sha256(report, decided) != content_sha256(report, later)
+
+
+def _sentences_of_agents() -> list[str]:
+    """Every sentence that an agent of this repository may write as limit, reason or gap; numbers as ``#``."""
+    found: list[str] = []
+    for path in sorted((ROOT / "src" / "polyclinic_agents").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and _writes_sentence(node):
+                found += [text for argument in node.args[-1:] if (text := _literal(argument))]
+            elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "NOT_ASSESSED":
+                found += ast.literal_eval(node.value)
+    return found
+
+
+def _writes_sentence(call: ast.Call) -> bool:
+    name = call.func
+    if isinstance(name, ast.Attribute):
+        return name.attr == "append" and getattr(name.value, "id", "") in ("limits", "own")
+    return getattr(name, "id", "") == "Unsuitable"
+
+
+def _literal(node: ast.expr) -> str:
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "#" for part in node.values)
+    return ""
+
+
+def test_what_agents_write_is_known_in_chinese() -> None:
+    sentences = _sentences_of_agents()
+    assert len(sentences) > 20, "the search finds what agents write"
+    known = WORDINGS[Language.CHINESE].phrases
+    unknown = []
+    for sentence in sentences:
+        plain = re.sub(r"\d+(?:\.\d+)?", "#", sentence.lower()).rstrip(".")
+        if "cut off at the #" in plain:
+            plain = plain.replace("#", "top and bottom")
+        if plain not in known:
+            unknown.append(plain)
+    assert unknown == [], "add them to departments/reading/phrases_zh.py"
+
+
+def test_numbers_in_known_sentences_are_kept_in_order() -> None:
+    run = RunSummary(
+        agent_id="a",
+        agent_version="1.0.0",
+        agent_title="Chest CT",
+        abstained="The series is incomplete: its 16 slices cover 37.5 mm, less than any lungs.",
+    )
+    sentences = texts(draft(Language.CHINESE, findings=(), runs=(run,)), "findings")
+    assert "软件（胸部CT）未给出结果：序列不完整：16个层面仅覆盖37.5 mm，短于肺的长度。" in sentences

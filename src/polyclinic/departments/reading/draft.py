@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from datetime import date
 
 from polyclinic.core import codes
-from polyclinic.core.codes import Code
-from polyclinic.core.findings import Finding, FindingState, Measurement
+from polyclinic.core.findings import Finding, FindingState
 from polyclinic.core.plain import to_plain
-from polyclinic.core.units import CUBIC_MILLIMETRE, HOUNSFIELD, MILLILITRE, MILLIMETRE, PERCENT, PRINTED
 from polyclinic.departments.reading.contracts import (
     DecidedFinding,
     Language,
@@ -25,19 +23,15 @@ from polyclinic.departments.reading.contracts import (
     Section,
     Sentence,
 )
+from polyclinic.departments.reading.description import WORDINGS, Describer, capital, diameter_mm, term
 from polyclinic.departments.reading.wording import Wording, key
-from polyclinic.departments.reading.wording_en import ENGLISH
-from polyclinic.departments.reading.wording_zh import CHINESE
 
-WORDINGS: Mapping[Language, Wording] = {Language.ENGLISH: ENGLISH, Language.CHINESE: CHINESE}
+__all__ = ["content_sha256", "draft_report", "term"]
 
-_DECIMALS = {MILLIMETRE: 1, PERCENT: 1, HOUNSFIELD: 0, CUBIC_MILLIMETRE: 0, MILLILITRE: 0}
-_NODULE_SIZES = (codes.LONG_AXIS, codes.SHORT_AXIS)
-
-
-def term(code: Code, language: Language) -> str:
-    """Name of a concept as a reader of `language` knows it; its display text where no name is at hand."""
-    return WORDINGS[language].terms.get(key(code), code.display)
+_PROBLEM = "problem"
+"""Facts of this name, alone or before a colon, are faults of the series."""
+_SITES = (codes.LUNG, codes.RIGHT_LUNG, codes.LEFT_LUNG)
+"""Both lungs, then right before left, as readers go."""
 
 
 def draft_report(
@@ -66,10 +60,10 @@ def draft_report(
     include_proposed
         Write proposed findings too, each marked as unreviewed. For the command line, never for signing.
     """
+    words = WORDINGS[language]
     drafter = _Drafter(
-        words=WORDINGS[language],
-        language=language,
-        instance_numbers=instance_numbers or {},
+        words=words,
+        say=Describer(words=words, language=language, instance_numbers=instance_numbers or {}),
         findings=tuple(findings),
         shown=tuple(f for f in findings if f.state.counts or (include_proposed and f.state is FindingState.PROPOSED)),
         runs=tuple(runs),
@@ -86,7 +80,7 @@ def draft_report(
         revision=revision,
         language=language,
         sections=tuple(
-            Section(id=name, title=drafter.words.titles[name], sentences=tuple(sentences))
+            Section(id=name, title=words.titles[name], sentences=tuple(sentences))
             for name, sentences in contents.items()
         ),
         undecided=drafter.undecided,
@@ -116,8 +110,7 @@ def content_sha256(report: Report, findings: Sequence[Finding | DecidedFinding])
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Drafter:
     words: Wording
-    language: Language
-    instance_numbers: Mapping[str, int]
+    say: Describer
     findings: tuple[Finding, ...]
     shown: tuple[Finding, ...]
     runs: tuple[RunSummary, ...]
@@ -129,15 +122,20 @@ class _Drafter:
 
     def technique(self) -> list[Sentence]:
         """What the agents noted about the acquisition; each fact once, however many agents noted it."""
-        facts = dict.fromkeys((f.name, f.value) for run in self.runs for f in run.facts)
-        if not facts:
-            return [Sentence(text=self.words.technique_unknown, basis="acquisition")]
+        facts = dict.fromkeys((f.name.lower(), f.value) for run in self.runs for f in run.facts)
         listed = [
-            self.words.fact.format(name=self.words.fact_names.get(n.lower(), n), value=self._phrase(v))
-            for n, v in facts
+            self.words.fact.format(name=self.words.fact_names[name], value=self.say.phrase(value))
+            for name, value in facts
+            if name in self.words.fact_names
         ]
         text = self.words.technique.format(facts=self.words.enumeration.join(listed))
-        return [Sentence(text=text, basis="acquisition")]
+        sentences = [Sentence(text=text if listed else self.words.technique_unknown, basis="acquisition")]
+        sentences += [
+            Sentence(text=self.words.series_problem.format(problem=self.say.phrase(value)), basis="acquisition")
+            for name, value in facts
+            if name.startswith(_PROBLEM)
+        ]
+        return sentences
 
     def comparison(self, prior_dates: Sequence[date]) -> list[Sentence]:
         if not prior_dates:
@@ -147,14 +145,14 @@ class _Drafter:
 
     def finding_sentences(self) -> list[Sentence]:
         """Nodules by size, densitometry, volumes, everything else; then what is absent and what was not looked at."""
-        nodules = [(f, self._numbered(f, n)) for n, f in enumerate(self._nodules(), start=1)]
-        sentences = [self._cite(f, self._nodule(f, n)) for n, (f, _) in enumerate(nodules, start=1)]
-        sentences += self._remarks(nodules)
+        nodules = [(f, self.say.numbered(f, n)) for n, f in enumerate(self._nodules(), start=1)]
+        sentences = [self._cite(f, self.say.nodule(f, n)) for n, (f, _) in enumerate(nodules, start=1)]
         rest = [f for f in self.shown if not f.code.same_as(codes.PULMONARY_NODULE)]
-        rest.sort(key=lambda f: (not f.code.same_as(codes.EMPHYSEMA), f.code.code, _site_code(f), f.id))
-        for finding in rest:
-            sentences.append(self._cite(finding, self._described(finding)))
-            sentences += self._remarks([(finding, term(finding.code, self.language))])
+        rest.sort(key=lambda f: (not f.code.same_as(codes.EMPHYSEMA), f.code.code, _site_rank(f), f.id))
+        volumes = [f for f in rest if f.code.same_as(codes.LUNG_VOLUME_FINDING)]
+        sentences += [self._cite(f, self.say.described(f)) for f in rest if f not in volumes]
+        sentences += self._volumes(volumes)
+        sentences += self._remarks([*nodules, *((f, term(f.code, self.say.language)) for f in rest)])
         sentences += self._absent()
         sentences += self._not_judged()
         return sentences
@@ -168,7 +166,10 @@ class _Drafter:
             many = len(nodules) > 1
             template = self.words.impression_nodules if many else self.words.impression_nodule
             text = template.format(
-                count=len(nodules), kind=self._kind(largest), site=self._site(largest), size=self._size(largest)
+                count=len(nodules),
+                kind=self.say.kind(largest),
+                site=self.say.site(largest),
+                size=self.say.size(largest),
             )
             proposed = any(f.state is FindingState.PROPOSED for f in nodules)
             sentences.append(
@@ -180,13 +181,13 @@ class _Drafter:
         for finding in self.shown:
             if finding.code.same_as(codes.EMPHYSEMA):
                 index = finding.measurement(codes.LAA_950)
-                parts = self._parts([index] if index else finding.measurements[:1], finding)
+                parts = self.say.parts([index] if index else finding.measurements[:1], finding)
                 text = self.words.impression_densitometry.format(parts=parts)
             elif finding.code.same_as(codes.LUNG_VOLUME_FINDING) or finding.code.same_as(codes.PULMONARY_NODULE):
                 continue
             else:
-                name = _capital(term(finding.code, self.language))
-                text = self.words.impression_other.format(name=name, site=self._site(finding))
+                name = capital(term(finding.code, self.say.language))
+                text = self.words.impression_other.format(name=name, site=self.say.site(finding))
             sentences.append(self._cite(finding, text))
         if not self.shown:
             sentences.append(Sentence(text=self.words.no_findings, basis="normal"))
@@ -197,46 +198,42 @@ class _Drafter:
 
     def _nodules(self) -> list[Finding]:
         found = [f for f in self.shown if f.code.same_as(codes.PULMONARY_NODULE)]
-        return sorted(found, key=lambda f: (-_diameter_mm(f), f.id))
+        return sorted(found, key=lambda f: (-diameter_mm(f), f.id))
 
-    def _nodule(self, finding: Finding, number: int) -> str:
-        others = [m for m in finding.measurements if not any(m.code.same_as(c) for c in _NODULE_SIZES)]
-        parts = [p for p in (self._axes(finding), self._parts(others, finding)) if p]
-        return self.words.nodule.format(
-            site=_capital(self._site(finding)),
-            nodule=self._numbered(finding, number),
-            parts=self.words.parts.join(parts) or "-",
-            position=self._position(finding),
-        )
-
-    def _described(self, finding: Finding) -> str:
-        """Everything that is no nodule: what was measured where."""
-        parts = self._parts(finding.measurements, finding)
-        site = self._site(finding)
-        if finding.code.same_as(codes.EMPHYSEMA):
-            return self.words.densitometry.format(site=site, parts=parts)
-        if finding.code.same_as(codes.LUNG_VOLUME_FINDING):
-            values = [self._value(m) for m in finding.measurements]
-            return self.words.lung_volume.format(site=site, parts=self.words.parts.join(values))
-        if not parts:
-            return self.words.other_unmeasured.format(site=_capital(site), name=term(finding.code, self.language))
-        return self.words.other.format(site=_capital(site), name=term(finding.code, self.language), parts=parts)
+    def _volumes(self, findings: Sequence[Finding]) -> list[Sentence]:
+        """All lung volumes that count in one sentence, those still proposed in another."""
+        sentences = []
+        for proposed in (False, True):
+            chosen = [f for f in findings if (f.state is FindingState.PROPOSED) is proposed]
+            parts = [
+                self.words.measured.format(name=self.say.site(f), value=self.say.value(m))
+                for f in chosen
+                for m in f.measurements
+            ]
+            if chosen:
+                text = self.words.lung_volumes.format(parts=self.words.parts.join(parts) or "-")
+                text = self.words.proposed.format(text=text) if proposed else text
+                sentences.append(Sentence(text=text, finding_ids=tuple(f.id for f in chosen)))
+        return sentences
 
     def _remarks(self, named: Sequence[tuple[Finding, str]]) -> list[Sentence]:
         """Limits, each said once for all findings that share it, and the readers' notes."""
-        shared: dict[tuple[str, ...], list[tuple[Finding, str]]] = {}
+        having: dict[str, list[tuple[Finding, str]]] = {}
         for finding, name in named:
-            if finding.limits:
-                shared.setdefault(finding.limits, []).append((finding, name))
+            for limit in finding.limits:
+                having.setdefault(limit, []).append((finding, name))
+        together: dict[tuple[str, ...], list[str]] = {}
+        for limit, members in having.items():
+            together.setdefault(tuple(f.id for f, _ in members), []).append(limit)
         sentences = [
             Sentence(
                 text=self.words.limits.format(
-                    subject=self.words.enumeration.join(name for _, name in members),
-                    limits=self.words.between_limits.join(self._phrase(limit) for limit in limits),
+                    subject=self._subjects(having[limits[0]]),
+                    limits=self.words.between_limits.join(self.say.phrase(limit) for limit in limits),
                 ),
-                finding_ids=tuple(f.id for f, _ in members),
+                finding_ids=ids,
             )
-            for limits, members in shared.items()
+            for ids, limits in together.items()
         ]
         sentences += [
             Sentence(text=self.words.note.format(subject=name, note=f.note), finding_ids=(f.id,))
@@ -244,6 +241,14 @@ class _Drafter:
             if f.note
         ]
         return sentences
+
+    def _subjects(self, members: Sequence[tuple[Finding, str]]) -> str:
+        every = len(self._nodules())
+        nodules = [name for f, name in members if f.code.same_as(codes.PULMONARY_NODULE)]
+        others = [name for f, name in members if not f.code.same_as(codes.PULMONARY_NODULE)]
+        if len(nodules) == every > 1:
+            nodules = [self.words.all_nodules]
+        return self.words.enumeration.join(dict.fromkeys((*nodules, *others)))
 
     def _cite(self, finding: Finding, text: str) -> Sentence:
         if finding.state is FindingState.PROPOSED:
@@ -259,7 +264,9 @@ class _Drafter:
         present = {key(f.code) for f in self.shown}
         sentences = [
             Sentence(
-                text=self.words.none_found.format(name=term(code, self.language), agent=run.agent_title),
+                text=self.words.none_found.format(
+                    name=term(code, self.say.language), agent=self.say.phrase(run.agent_title)
+                ),
                 basis="normal",
             )
             for run in self.runs
@@ -270,7 +277,7 @@ class _Drafter:
         undecided = {key(f.code) for f in self.findings if f.state is FindingState.PROPOSED}
         rejected = {key(f.code): f.code for f in self.findings if f.state is FindingState.REJECTED}
         sentences += [
-            Sentence(text=self.words.none_confirmed.format(name=term(code, self.language)), basis="normal")
+            Sentence(text=self.words.none_confirmed.format(name=term(code, self.say.language)), basis="normal")
             for at, code in sorted(rejected.items())
             if at not in present | said | undecided
         ]
@@ -279,87 +286,20 @@ class _Drafter:
     def _not_judged(self) -> list[Sentence]:
         sentences = []
         for run in self.runs:
-            agent = run.agent_title
+            agent = self.say.phrase(run.agent_title)
             if run.not_assessed:
-                items = self.words.enumeration.join(self._phrase(item) for item in run.not_assessed)
+                items = self.words.enumeration.join(self.say.phrase(item) for item in run.not_assessed)
                 text = self.words.not_assessed.format(agent=agent, items=items)
                 sentences.append(Sentence(text=text, basis="not-assessed"))
             if run.abstained:
-                text = self.words.abstained.format(agent=agent, reason=self._phrase(run.abstained))
+                text = self.words.abstained.format(agent=agent, reason=self.say.phrase(run.abstained))
                 sentences.append(Sentence(text=text, basis="abstained"))
             if run.failed:
-                text = self.words.failed.format(agent=agent, reason=self._phrase(run.failed))
+                text = self.words.failed.format(agent=agent, reason=self.say.phrase(run.failed))
                 sentences.append(Sentence(text=text, basis="not-assessed"))
         return sentences
 
-    def _phrase(self, text: str) -> str:
-        return self.words.phrases.get(text.lower().rstrip("."), text)
 
-    def _kind(self, finding: Finding) -> str:
-        attenuation = finding.attribute(codes.NODULE_ATTENUATION)
-        known = self.words.nodules.get(key(attenuation)) if attenuation else None
-        return known or self.words.nodules["", ""]
-
-    def _site(self, finding: Finding) -> str:
-        site, side = finding.body_site, finding.laterality
-        if site is None:
-            site = codes.LUNG if finding.code.same_as(codes.PULMONARY_NODULE) else None
-        if site is not None and site.same_as(codes.LUNG) and side is not None:
-            site = codes.RIGHT_LUNG if side.same_as(codes.RIGHT) else codes.LEFT_LUNG
-        return term(site, self.language) if site else term(finding.code, self.language)
-
-    def _axes(self, finding: Finding) -> str:
-        long_axis, short_axis = finding.measurement(codes.LONG_AXIS), finding.measurement(codes.SHORT_AXIS)
-        if long_axis is None:
-            return ""
-        if short_axis is None:
-            return self.words.long_axis_only.format(long=f"{long_axis.value:.1f}")
-        return self.words.axes.format(long=f"{long_axis.value:.1f}", short=f"{short_axis.value:.1f}")
-
-    def _size(self, finding: Finding) -> str:
-        mean = finding.measurement(codes.MEAN_DIAMETER)
-        return self._measured(mean) if mean else self._axes(finding) or "-"
-
-    def _parts(self, measurements: Sequence[Measurement], finding: Finding) -> str:
-        attributes = [
-            term(a.value, self.language) for a in finding.attributes if not a.code.same_as(codes.NODULE_ATTENUATION)
-        ]
-        return self.words.parts.join([*(self._measured(m) for m in measurements), *attributes])
-
-    def _measured(self, measurement: Measurement) -> str:
-        name = term(measurement.code, self.language)
-        return self.words.measured.format(name=name, value=self._value(measurement))
-
-    def _value(self, measurement: Measurement) -> str:
-        number = f"{measurement.value:.{_DECIMALS.get(measurement.unit, 1)}f}"
-        unit = PRINTED.get(measurement.unit, measurement.unit)
-        return f"{number}%" if measurement.unit == PERCENT else f"{number} {unit}".strip()
-
-    def _numbered(self, finding: Finding, number: int) -> str:
-        return self.words.numbered.format(kind=self._kind(finding), number=number)
-
-    def _position(self, finding: Finding) -> str:
-        region = finding.region
-        outlined = [c.image for c in region.contours] if region else []
-        images = outlined[len(outlined) // 2 :]
-        for image in (*finding.evidence.images, *images):
-            number = self.instance_numbers.get(image.sop_instance_uid)
-            if number is not None:
-                return self.words.on_image.format(image=number)
-        return self.words.at_height.format(z=f"{region.centre_mm[2]:.1f}") if region else ""
-
-
-def _diameter_mm(finding: Finding) -> float:
-    for code in (codes.MEAN_DIAMETER, codes.LONG_AXIS):
-        if measurement := finding.measurement(code):
-            return measurement.value
-    return 0.0
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _site_code(finding: Finding) -> str:
-    """Order that does not depend on the language; SNOMED CT happens to sort right before left, as readers do."""
-    return finding.body_site.code if finding.body_site else ""
+def _site_rank(finding: Finding) -> int:
+    site = finding.body_site
+    return next((n for n, known in enumerate(_SITES) if site is not None and site.same_as(known)), len(_SITES))

@@ -21,9 +21,9 @@ class Wording:
     nodules: Mapping[CodeKey, str]
     """Nodule attenuation type -> the kind of nodule, e.g. "solid nodule"; key ``("", "")`` when it is unknown."""
     fact_names: Mapping[str, str]
-    """Fact name of an agent, lower case -> name a reader sees."""
+    """Fact of an acquisition, lower case -> name a reader sees; other facts of an agent are no part of the report."""
     phrases: Mapping[str, str]
-    """Fact values, things not assessed and limits that agents write, lower case -> what a reader sees."""
+    """What agents write, lower case, without full stop, ``#`` for a number -> what a reader sees."""
 
     enumeration: str
     """Between the items of a list."""
@@ -33,6 +33,7 @@ class Wording:
     fact: str
     technique: str
     technique_unknown: str
+    series_problem: str
     comparison: str
     comparison_none: str
 
@@ -45,8 +46,9 @@ class Wording:
     at_height: str
     limits: str
     note: str
+    all_nodules: str
     densitometry: str
-    lung_volume: str
+    lung_volumes: str
     other: str
     other_unmeasured: str
     proposed: str

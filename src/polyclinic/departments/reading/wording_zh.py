@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from polyclinic.core import codes
+from polyclinic.departments.reading.phrases_zh import PHRASES
 from polyclinic.departments.reading.wording import Wording, key
 
 CHINESE = Wording(
@@ -55,19 +56,14 @@ CHINESE = Wording(
         "scanner": "扫描设备",
         "gantry tilt": "机架倾角",
     },
-    phrases={
-        "yes": "有",
-        "no": "无",
-        "none": "无",
-        "unknown": "不详",
-        "not stated": "未注明",
-    },
+    phrases=PHRASES,
     enumeration="、",
     parts="，",
     between_limits="",
     fact="{name}{value}",
     technique="CT扫描：{facts}。",
     technique_unknown="图像中未注明扫描技术。",
+    series_problem="序列：{problem}。",
     comparison="存有{dates}的既往检查；未进行自动对比。",
     comparison_none="无既往检查可供对比。",
     nodule="{site}：{nodule}，{parts}{position}。",
@@ -79,19 +75,20 @@ CHINESE = Wording(
     at_height="（z = {z} mm）",
     limits="{subject}的局限：{limits}",
     note="医师对{subject}的备注：{note}",
+    all_nodules="全部结节",
     densitometry="肺密度定量（{site}）：{parts}。",
-    lung_volume="CT测得{site}容积：{parts}。",
+    lung_volumes="CT肺容积：{parts}。",
     other_unmeasured="{site}：{name}。",
     other="{site}：{name}，{parts}。",
     proposed="【系统提示，未经审核】{text}",
     proposed_with_confidence="【系统提示，未经审核，置信度{confidence}%】{text}",
-    none_found="{agent}未标记{name}。",
+    none_found="软件（{agent}）未标记{name}。",
     none_confirmed="未确认{name}。",
     no_findings="无报告所见。",
     awaiting="另有{count}项系统提示待审核，未计入本报告。",
-    not_assessed="{agent}未评估：{items}。",
-    abstained="{agent}未给出结果：{reason}",
-    failed="{agent}未能运行：{reason}",
+    not_assessed="软件（{agent}）未评估：{items}。",
+    abstained="软件（{agent}）未给出结果：{reason}",
+    failed="软件（{agent}）未能运行：{reason}",
     impression_nodule="肺结节1个：{kind}，位于{site}，{size}。",
     impression_nodules="肺结节{count}个，最大者为{kind}，位于{site}，{size}。",
     impression_densitometry="肺密度定量：{parts}。",

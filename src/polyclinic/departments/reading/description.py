@@ -1,0 +1,135 @@
+"""One finding in words: where, what, how large. The same facts in every language."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from polyclinic.core import codes
+from polyclinic.core.codes import Code
+from polyclinic.core.findings import Finding, Measurement
+from polyclinic.core.units import CUBIC_MILLIMETRE, HOUNSFIELD, MILLILITRE, MILLIMETRE, PERCENT, PRINTED
+from polyclinic.departments.reading.contracts import Language
+from polyclinic.departments.reading.wording import Wording, key
+from polyclinic.departments.reading.wording_en import ENGLISH
+from polyclinic.departments.reading.wording_zh import CHINESE
+
+WORDINGS: Mapping[Language, Wording] = {Language.ENGLISH: ENGLISH, Language.CHINESE: CHINESE}
+
+_DECIMALS = {MILLIMETRE: 1, PERCENT: 1, HOUNSFIELD: 0, CUBIC_MILLIMETRE: 0, MILLILITRE: 0}
+_NODULE_SIZES = (codes.LONG_AXIS, codes.SHORT_AXIS)
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+def term(code: Code, language: Language) -> str:
+    """Name of a concept as a reader of `language` knows it; its display text where no name is at hand."""
+    return WORDINGS[language].terms.get(key(code), code.display)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Describer:
+    """Describes findings in one language.
+
+    `instance_numbers` gives Instance Number by SOP Instance UID, for positions a reader can turn to.
+    """
+
+    words: Wording
+    language: Language
+    instance_numbers: Mapping[str, int]
+
+    def nodule(self, finding: Finding, number: int) -> str:
+        others = [m for m in finding.measurements if not any(m.code.same_as(c) for c in _NODULE_SIZES)]
+        parts = [p for p in (self.axes(finding), self.parts(others, finding)) if p]
+        return self.words.nodule.format(
+            site=capital(self.site(finding)),
+            nodule=self.numbered(finding, number),
+            parts=self.words.parts.join(parts) or "-",
+            position=self.position(finding),
+        )
+
+    def described(self, finding: Finding) -> str:
+        """Everything that is no nodule: what was measured where."""
+        parts = self.parts(finding.measurements, finding)
+        site = self.site(finding)
+        if finding.code.same_as(codes.EMPHYSEMA):
+            return self.words.densitometry.format(site=site, parts=parts)
+        if not parts:
+            return self.words.other_unmeasured.format(site=capital(site), name=term(finding.code, self.language))
+        return self.words.other.format(site=capital(site), name=term(finding.code, self.language), parts=parts)
+
+    def phrase(self, text: str) -> str:
+        """What an agent wrote, in the reader's words where they are known, else as it is."""
+        numbers = _NUMBER.findall(text)
+        known = self.words.phrases.get(text.lower().rstrip(".")) or self.words.phrases.get(
+            _NUMBER.sub("#", text.lower()).rstrip(".")
+        )
+        if known is None:
+            return text
+        for number in numbers:
+            known = known.replace("#", number, 1)
+        return known
+
+    def kind(self, finding: Finding) -> str:
+        attenuation = finding.attribute(codes.NODULE_ATTENUATION)
+        known = self.words.nodules.get(key(attenuation)) if attenuation else None
+        return known or self.words.nodules["", ""]
+
+    def site(self, finding: Finding) -> str:
+        site, side = finding.body_site, finding.laterality
+        if site is None:
+            site = codes.LUNG if finding.code.same_as(codes.PULMONARY_NODULE) else None
+        if site is not None and site.same_as(codes.LUNG) and side is not None:
+            site = codes.RIGHT_LUNG if side.same_as(codes.RIGHT) else codes.LEFT_LUNG
+        return term(site, self.language) if site else term(finding.code, self.language)
+
+    def axes(self, finding: Finding) -> str:
+        long_axis, short_axis = finding.measurement(codes.LONG_AXIS), finding.measurement(codes.SHORT_AXIS)
+        if long_axis is None:
+            return ""
+        if short_axis is None:
+            return self.words.long_axis_only.format(long=f"{long_axis.value:.1f}")
+        return self.words.axes.format(long=f"{long_axis.value:.1f}", short=f"{short_axis.value:.1f}")
+
+    def size(self, finding: Finding) -> str:
+        mean = finding.measurement(codes.MEAN_DIAMETER)
+        return self.measured(mean) if mean else self.axes(finding) or "-"
+
+    def parts(self, measurements: Sequence[Measurement], finding: Finding) -> str:
+        attributes = [
+            term(a.value, self.language) for a in finding.attributes if not a.code.same_as(codes.NODULE_ATTENUATION)
+        ]
+        return self.words.parts.join([*(self.measured(m) for m in measurements), *attributes])
+
+    def measured(self, measurement: Measurement) -> str:
+        name = term(measurement.code, self.language)
+        return self.words.measured.format(name=name, value=self.value(measurement))
+
+    def value(self, measurement: Measurement) -> str:
+        number = f"{measurement.value:.{_DECIMALS.get(measurement.unit, 1)}f}"
+        unit = PRINTED.get(measurement.unit, measurement.unit)
+        return f"{number}%" if measurement.unit == PERCENT else f"{number} {unit}".strip()
+
+    def numbered(self, finding: Finding, number: int) -> str:
+        return self.words.numbered.format(kind=self.kind(finding), number=number)
+
+    def position(self, finding: Finding) -> str:
+        region = finding.region
+        outlined = [c.image for c in region.contours] if region else []
+        images = outlined[len(outlined) // 2 :]
+        for image in (*finding.evidence.images, *images):
+            number = self.instance_numbers.get(image.sop_instance_uid)
+            if number is not None:
+                return self.words.on_image.format(image=number)
+        return self.words.at_height.format(z=f"{region.centre_mm[2]:.1f}") if region else ""
+
+
+def diameter_mm(finding: Finding) -> float:
+    for code in (codes.MEAN_DIAMETER, codes.LONG_AXIS):
+        if measurement := finding.measurement(code):
+            return measurement.value
+    return 0.0
+
+
+def capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

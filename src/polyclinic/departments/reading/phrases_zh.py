@@ -1,0 +1,90 @@
+"""Chinese for the sentences that agents write about a scan; ``#`` stands for a number, in the order of the English."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_ENDS = {"top": "上缘", "bottom": "下缘", "side": "侧缘"}
+_CUT = (
+    ("top",), ("bottom",), ("side",), ("top", "bottom"), ("top", "side"), ("bottom", "side"), ("top", "bottom", "side"),
+)  # fmt: skip
+
+PHRASES: Mapping[str, str] = {
+    "chest ct": "胸部CT",
+    "yes": "有",
+    "no": "无",
+    "none": "无",
+    "unknown": "不详",
+    "not stated": "未注明",
+    # What was not looked at
+    "airways": "气道",
+    "pleura": "胸膜",
+    "mediastinum and hila": "纵隔及肺门",
+    "heart and great vessels": "心脏及大血管",
+    "coronary calcium": "冠状动脉钙化",
+    "bones": "骨骼",
+    "chest wall": "胸壁",
+    "upper abdomen": "上腹部",
+    "comparison with priors": "与既往检查对比",
+    "lung nodules (slices thicker than # mm)": "肺结节（层厚大于# mm）",
+    # Limits of nodules
+    "it touches the pleura; its border there is estimated": "与胸膜相连，该处边界为估计值。",
+    "it touches a vessel; its border there is estimated": "与血管相连，该处边界为估计值。",
+    "slices thicker than # mm hide small nodules and blur their size": "层厚大于# mm，可能遗漏小结节并影响大小测量。",
+    "extensive opacities: marks inside them may be parts of the opacity, and nodules may be hidden": (
+        "肺内广泛实变或磨玻璃影：其内的标记可能为病变的一部分，结节亦可能被掩盖。"
+    ),
+    # Limits of densitometry and volumes
+    "the reconstruction kernel is not stated; densitometry depends on it": "未注明重建核，而密度定量受其影响。",
+    "a sharp reconstruction kernel raises noise and overstates low attenuation": (
+        "锐利重建核使噪声增加，低密度区被高估。"
+    ),
+    "slices of # mm or more average lung with its surroundings and understate low attenuation": (
+        "层厚达# mm及以上，部分容积效应使低密度区被低估。"
+    ),
+    "contrast agent raises lung attenuation and understates emphysema": "对比剂使肺密度升高，肺气肿被低估。",
+    "the lungs are dense on the whole; inspiration may be shallow or disease may raise attenuation": (
+        "全肺密度偏高，可能吸气不足或由病变引起。"
+    ),
+    "extensive opacities hide lung density": "肺内广泛病变影响肺密度测量。",
+    "only one lung was found": "仅识别出一侧肺。",
+    "the lungs differ much in volume; one may be collapsed, resected or incompletely outlined": (
+        "双肺容积相差较大，一侧可能不张、切除或勾画不全。"
+    ),
+    "the trachea was not found; airways may be counted as lung": "未识别出气管，气道可能被计入肺容积。",
+    "missing slices were filled by interpolation": "缺失层面以插值补齐。",
+    "a tilted gantry was corrected by shifting slices": "机架倾斜已通过层面平移校正。",
+    # Faults of a series
+    "# images of another size, orientation, kernel or kind were left out": (
+        "#幅大小、方向、重建核或类型不同的图像未采用"
+    ),
+    "# images of other acquisitions of the same positions were left out": "#幅同一位置其他采集的图像未采用",
+    "# images carry no position or spacing and were left out": "#幅图像缺少位置或间距信息，未采用",
+    "# slices are there twice with the same pixels; the copies were left out": "#个层面重复且像素相同，重复者未采用",
+    "# positions have two different images; the first by its uid was taken": "#个位置有两幅不同图像，按UID取第一幅",
+    "# slices are missing (longest step # mm); they were filled by interpolation": (
+        "缺失#个层面（最大间隔# mm），已以插值补齐"
+    ),
+    "# slices are not evenly spaced; the volume was resampled to # mm": "#个层面间距不均，已重采样至# mm",
+    "the gantry is tilted by # degrees; slices were shifted onto an orthogonal grid": "机架倾斜#度，层面已平移校正",
+    "# slices lie sideways of the others; they were shifted onto one grid": "#个层面侧向偏移，已平移校正",
+    # Why an agent gave no result
+    "the series is not ct": "该序列不是CT。",
+    "the series is a localizer": "该序列为定位像。",
+    "the series is not axial": "该序列不是横断面。",
+    "the slices lie # mm apart; # mm is the most": "层间距为# mm，上限为# mm。",
+    "the series is incomplete: its # slices cover # mm, less than any lungs": (
+        "序列不完整：#个层面仅覆盖# mm，短于肺的长度。"
+    ),
+    "slices are missing: the longest gap is # mm": "层面缺失：最大间隔为# mm。",
+    "several different images lie at the same positions; the series is mixed": "同一位置存在多幅不同图像，序列混杂。",
+    "no lungs were found in the series": "该序列中未识别出肺。",
+    "what was found as lungs has # ml, which cannot be": "识别出的肺容积为# mL，不合理。",
+    "no axial ct series of this study can be judged": "本检查中没有可供评估的横断面CT序列。",
+    **{
+        f"the lungs are cut off at the {' and '.join(cut)} of the images": (
+            f"图像{'、'.join(_ENDS[end] for end in cut)}处肺被截断。"
+        )
+        for cut in _CUT
+    },
+}  # fmt: skip
