@@ -17,6 +17,7 @@ from polyclinic.departments.archive import schema
 from polyclinic.departments.archive.contracts import DERIVED_SOURCE
 from polyclinic.departments.archive.entries import Entry
 from polyclinic.departments.archive.intake import Facts, series_values, study_values
+from polyclinic.departments.archive.prepared import Prepared
 from polyclinic.departments.archive.segments import Place, Segments
 
 _KNOWN_SERIES = 100_000
@@ -80,6 +81,9 @@ class Committer:
         self._waiting: list[Arrival] = []
         self._leading = False
         self._known: set[tuple[str, str]] = set()
+        self._insert = Prepared(engine, insert(schema.instance), *schema.instance.c.keys())
+        self._count_series = Prepared(engine, _COUNT_SERIES, "instance_count")
+        self._count_study = Prepared(engine, _COUNT_STUDY, "instance_count", "primary_count", "last_received_at_us")
 
     def commit(self, arrival: Arrival) -> None:
         """Block until the row of `arrival` is committed.
@@ -139,7 +143,7 @@ class Committer:
         with self._engine.connect() as connection:
             begin_writing(connection)
             if new:
-                connection.execute(insert(schema.instance), [arrival.row for arrival in new])
+                self._insert.run_all(connection, [arrival.row for arrival in new])
                 self._count(connection, new, learned)
             for arrival in asides:
                 connection.execute(insert(schema.aside), arrival.row)
@@ -162,10 +166,10 @@ class Committer:
             if key not in self._known:
                 _introduce(connection, arrivals[0])
                 learned.add(key)
-            connection.execute(_COUNT_SERIES, {"study": key[0], "series": key[1], "n": len(arrivals)})
+            self._count_series.run(connection, {"study": key[0], "series": key[1], "n": len(arrivals)})
             primary = [a.row["received_at_us"] for a in arrivals if not a.row["derived"]]
             numbers = {"study": key[0], "n": len(arrivals), "primary": len(primary), "last": max(primary, default=0)}
-            connection.execute(_COUNT_STUDY, numbers)
+            self._count_study.run(connection, numbers)
 
 
 _SERIES, _STUDY = schema.series.c, schema.study.c

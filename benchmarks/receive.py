@@ -1,0 +1,206 @@
+"""C-STORE into Polyclinic, dcmtk's storescp and Orthanc: instances per second on the same files, in one run.
+
+    python benchmarks/receive.py [--instances 300] [--rounds 3]
+
+Every receiver starts fresh with an empty folder for every run; storescu with TCP_NODELAY=1 sends, from one association
+and from four at once. Polyclinic answers success when bytes and index row are durable; Orthanc runs with its defaults
+(index and synchronous storage); storescp writes files, indexes nothing and syncs nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+
+ROOT = Path(__file__).resolve().parents[1]
+ENVIRONMENT = os.environ | {"TCP_NODELAY": "1"}
+START_S = 30.0
+RUN_S = 120.0
+
+
+def write_instances(folder: Path, count: int, parts: int) -> list[Path]:
+    """CT instances of 512 x 512 x 16 bit in `parts` folders of equal size."""
+    noise = np.random.default_rng(1).integers(-1024, 1200, 512 * 512 + count, np.int16)
+    folders = [folder / str(part) for part in range(parts)]
+    for part in folders:
+        part.mkdir(parents=True)
+    for number in range(1, count + 1):
+        dataset = _header(number)
+        dataset.PixelData = noise[number : number + 512 * 512].tobytes()
+        dataset.save_as(folders[number % parts] / f"{number:05}.dcm", enforce_file_format=True)
+    return folders
+
+
+def _header(number: int) -> Dataset:
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SOPClassUID = CTImageStorage
+    dataset.SOPInstanceUID = f"1.2.826.0.1.3680043.8.498.1.{number}"
+    dataset.StudyInstanceUID = "1.2.826.0.1.3680043.8.498.2"
+    dataset.SeriesInstanceUID = "1.2.826.0.1.3680043.8.498.3"
+    dataset.PatientID, dataset.PatientName = "BENCH", "Bench^Mark"
+    dataset.StudyDate, dataset.StudyTime, dataset.Modality = "20260101", "120000", "CT"
+    dataset.Manufacturer, dataset.StationName, dataset.SeriesDescription = "None", "BENCH", "Receive"
+    dataset.AccessionNumber, dataset.StudyID, dataset.SeriesNumber = "1", "1", 1
+    dataset.InstanceNumber = number
+    dataset.FrameOfReferenceUID = "1.2.826.0.1.3680043.8.498.4"
+    dataset.ImagePositionPatient, dataset.ImageOrientationPatient = [0, 0, float(number)], [1, 0, 0, 0, 1, 0]
+    dataset.PixelSpacing, dataset.SliceThickness, dataset.KVP = [0.7, 0.7], 1, 120
+    dataset.Rows = dataset.Columns = 512
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 1
+    dataset.RescaleIntercept, dataset.RescaleSlope = 0, 1
+    return dataset
+
+
+def polyclinic(folder: Path, port: int) -> list[str]:
+    return [sys.executable, __file__, "--serve", str(folder), str(port)]
+
+
+def storescp(folder: Path, port: int) -> list[str]:
+    return ["storescp", "-od", str(folder), str(port)]
+
+
+def storescp_tuned(folder: Path, port: int) -> list[str]:
+    return ["storescp", "--max-pdu", "131072", "--bit-preserving", "--fork", "-od", str(folder), str(port)]
+
+
+def orthanc(folder: Path, port: int) -> list[str]:
+    settings = {
+        "StorageDirectory": str(folder / "storage"),
+        "IndexDirectory": str(folder / "index"),
+        "DicomPort": port,
+        "DicomAet": "ORTHANC",
+        "DicomCheckCalledAet": False,
+        "DicomAlwaysAllowStore": True,
+        "HttpServerEnabled": False,
+        "Plugins": [],
+    }
+    (folder / "orthanc.json").write_text(json.dumps(settings))
+    return [shutil.which("Orthanc") or "/usr/sbin/Orthanc", str(folder / "orthanc.json")]
+
+
+RECEIVERS: dict[str, tuple[str, Callable[[Path, int], list[str]]]] = {
+    "polyclinic": (sys.executable, polyclinic),
+    "orthanc": ("/usr/sbin/Orthanc", orthanc),
+    "storescp": ("storescp", storescp),
+    "storescp, 128 KB PDU, as is": ("storescp", storescp_tuned),
+}
+
+
+def serve(folder: Path, port: int) -> None:
+    """Run Polyclinic's archive and node until terminated."""
+    from polyclinic.departments.archive.schema import metadata
+    from polyclinic.departments.archive.store import SqlArchive
+    from polyclinic.edges.dimse.node import DimseNode
+    from polyclinic.edges.sql.engine import open_engine
+
+    engine = open_engine(f"sqlite:///{folder / 'index.db'}")
+    metadata.create_all(engine)
+    archive = SqlArchive(engine, folder / "segments")
+    node = DimseNode(archive, port=port)
+    node.start()
+    signal.sigwait({signal.SIGTERM, signal.SIGINT})
+    node.stop()
+    archive.close()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + START_S
+    while time.monotonic() < end and process.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise SystemExit(f"{process.args} does not listen")
+
+
+def measure(command: Callable[[Path, int], list[str]], folders: list[list[Path]], count: int) -> float:
+    """Instances per second of one fresh receiver; every sender must report success for all."""
+    place = Path(tempfile.mkdtemp(prefix="polyclinic-bench-"))
+    port = free_port()
+    server = subprocess.Popen(
+        command(place, port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT
+    )
+    try:
+        wait_for(port, server)
+        time.sleep(0.3)
+        start = time.perf_counter()
+        senders = [
+            subprocess.Popen(["storescu", "127.0.0.1", str(port), "+sd", *map(str, group)], env=ENVIRONMENT)
+            for group in folders
+        ]
+        codes = [sender.wait(RUN_S) for sender in senders]
+        seconds = time.perf_counter() - start
+        if any(codes):
+            raise SystemExit(f"a sender failed: {codes}")
+        return count / seconds
+    finally:
+        server.terminate()
+        server.wait(30)
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--instances", type=int, default=300)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="*", default=list(RECEIVERS), help="receivers to measure")
+    parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        serve(Path(options.serve[0]), int(options.serve[1]))
+        return
+    if shutil.which("storescu") is None:
+        raise SystemExit("storescu is needed: install dcmtk")
+    chosen = {name: RECEIVERS[name] for name in options.only if shutil.which(RECEIVERS[name][0])}
+    source = Path(tempfile.mkdtemp(prefix="polyclinic-bench-source-"))
+    try:
+        folders = write_instances(source, options.instances, 4)
+        print(f"{options.instances} CT instances of 512 KB, {options.rounds} rounds")
+        for associations, groups in ((1, [folders]), (4, [[folder] for folder in folders])):
+            rates: dict[str, list[float]] = {name: [] for name in chosen}
+            for _ in range(options.rounds):
+                for name, (_, command) in chosen.items():
+                    rates[name].append(measure(command, groups, options.instances))
+            report(associations, rates)
+    finally:
+        shutil.rmtree(source)
+
+
+def report(associations: int, rates: dict[str, list[float]]) -> None:
+    """Median and spread, and the ratio of Polyclinic to each peer round by round."""
+    print(
+        f"\n| {associations} association{'s' * (associations > 1)} | instances/s (spread) | Polyclinic is (spread) |\n|---|---|---|"
+    )
+    ours = rates.get("polyclinic", [])
+    for name, values in rates.items():
+        ratios = [mine / other for mine, other in zip(ours, values, strict=True)] if ours else []
+        ratio = f"{statistics.median(ratios):.2f} x ({min(ratios):.2f} to {max(ratios):.2f})" if ratios else ""
+        spread = f"{statistics.median(values):.0f} ({min(values):.0f} to {max(values):.0f})"
+        print(f"| {name} | {spread} | {ratio} |")
+
+
+if __name__ == "__main__":
+    main()
