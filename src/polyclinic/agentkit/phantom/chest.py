@@ -200,7 +200,7 @@ def _diaphragm(grid: CoarseGrid) -> Field:
         domes.append(np.float32(top) - 94 * (across + along))
     middle = np.clip((grid.x + 22) / 44, 0, 1)
     height = domes[0] * (1 - middle) + domes[1] * middle
-    gy, gx = np.gradient(height[0], grid.step_mm)
+    gy, gx = np.gradient(height[0], grid.steps_mm[1], grid.steps_mm[0])
     field: Field = ((height - grid.z) / np.sqrt(1 + gx**2 + gy**2)).astype(np.float32)
     return field
 

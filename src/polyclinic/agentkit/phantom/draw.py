@@ -21,16 +21,29 @@ def draw_coverage(capsules: Capsules, geometry: VolumeGeometry, slice_thickness_
     """Share of each voxel inside any capsule, 0 to 255, averaged over the thickness of the slice."""
     edge_mm = float(np.mean(geometry.spacing_mm[1:]))
     samples = max(1, round(slice_thickness_mm / 1.2))
-    return _draw(capsules, geometry, edge_mm=edge_mm, thickness_mm=slice_thickness_mm, samples=samples, thin=True)
+    return _draw(
+        capsules, geometry, edge_mm=edge_mm, margin_mm=edge_mm / 2, thickness_mm=slice_thickness_mm,
+        samples=samples, thin=True,
+    )  # fmt: skip
 
 
 def draw_depth(capsules: Capsules, geometry: VolumeGeometry) -> Coverage:
-    """Signed distance to the union of the capsules, encoded as 128 - 20 x mm."""
-    return _draw(capsules, geometry, edge_mm=DEPTH_RANGE_MM, thickness_mm=0.0, samples=1, thin=False)
+    """Signed distance to the union of the capsules, encoded as 128 - 20 x mm; 0 farther than a pixel outside."""
+    margin_mm = min(max(geometry.spacing_mm[1:]), DEPTH_RANGE_MM / 2)
+    return _draw(
+        capsules, geometry, edge_mm=DEPTH_RANGE_MM, margin_mm=margin_mm, thickness_mm=0.0, samples=1, thin=False
+    )
 
 
 def _draw(
-    capsules: Capsules, geometry: VolumeGeometry, *, edge_mm: float, thickness_mm: float, samples: int, thin: bool
+    capsules: Capsules,
+    geometry: VolumeGeometry,
+    *,
+    edge_mm: float,
+    margin_mm: float,
+    thickness_mm: float,
+    samples: int,
+    thin: bool,
 ) -> Coverage:
     volume = np.zeros(geometry.shape, dtype=np.uint8)
     # A capsule is drawn by the thread that owns the slice, so the result does not depend on the threads.
@@ -42,7 +55,7 @@ def _draw(
     def slab(index: int) -> None:
         _capsule_kernel(
             volume, bounds[index], bounds[index + 1], capsules, origin, spacing,
-            np.float32(edge_mm), offsets * np.float32(thickness_mm), thin,
+            np.float32(edge_mm), np.float32(margin_mm), offsets * np.float32(thickness_mm), thin,
         )  # fmt: skip
 
     with ThreadPoolExecutor(THREADS) as pool:
@@ -52,7 +65,7 @@ def _draw(
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def _capsule_kernel(  # type: ignore[no-untyped-def] # noqa: PLR0917 - numba infers types and wants positions
-    volume, first, last, capsules, origin, spacing, edge, offsets, thin
+    volume, first, last, capsules, origin, spacing, edge, margin, offsets, thin
 ):
     rows, columns = volume.shape[1], volume.shape[2]
     dz, dy, dx = spacing[0], spacing[1], spacing[2]
@@ -60,7 +73,7 @@ def _capsule_kernel(  # type: ignore[no-untyped-def] # noqa: PLR0917 - numba inf
         ax, ay, az = capsules[n, 0], capsules[n, 1], capsules[n, 2]
         vx, vy, vz = capsules[n, 3] - ax, capsules[n, 4] - ay, capsules[n, 5] - az
         r0, r1, flat = capsules[n, 6], capsules[n, 7], capsules[n, 8]
-        reach = max(r0, r1) + np.float32(0.5) * edge
+        reach = max(r0, r1) + margin
         reach_z = reach / flat + np.float32(0.5) * (offsets[-1] - offsets[0])
         k0 = max(first, int(np.ceil((min(az, az + vz) - reach_z - origin[2]) / dz)))
         k1 = min(last, int(np.floor((max(az, az + vz) + reach_z - origin[2]) / dz)) + 1)

@@ -20,11 +20,17 @@ FAR_MM = np.float32(40.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CoarseGrid:
-    """Isotropic grid that encloses the field of view; axes of a field are (z, y, x)."""
+    """Grid of a few millimetres over the field of view; axes of a field are (z, y, x)."""
 
     origin_mm: Point
-    step_mm: float
+    steps_mm: Point
+    """Along x, y, z; nearly equal."""
     shape: tuple[int, int, int]
+
+    @property
+    def step_mm(self) -> float:
+        """The longest step."""
+        return max(self.steps_mm)
 
     @property
     def x(self) -> Field:
@@ -43,11 +49,11 @@ class CoarseGrid:
 
     def _axis(self, axis: int, coordinate: int) -> Field:
         nodes = np.arange(self.shape[axis], dtype=np.float32)
-        return np.float32(self.origin_mm[coordinate]) + nodes * np.float32(self.step_mm)
+        return np.float32(self.origin_mm[coordinate]) + nodes * np.float32(self.steps_mm[coordinate])
 
     def sample(self, field: Field, points_mm: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Trilinear value of `field` at LPS points ``(n, 3)``; outside the grid its border counts."""
-        index = (np.atleast_2d(points_mm) - np.asarray(self.origin_mm)) / self.step_mm
+        index = (np.atleast_2d(points_mm) - np.asarray(self.origin_mm)) / self.steps_mm
         index = np.clip(index[:, ::-1], 0.0, np.asarray(self.shape) - 1.001)
         low = index.astype(np.intp)
         part = index - low
@@ -134,8 +140,8 @@ def _window(
     grid: CoarseGrid, low_mm: npt.NDArray[np.float32], high_mm: npt.NDArray[np.float32]
 ) -> tuple[slice, slice, slice]:
     origin = np.asarray(grid.origin_mm)
-    low = np.floor((low_mm - origin) / grid.step_mm).astype(int)[::-1]
-    high = np.ceil((high_mm - origin) / grid.step_mm).astype(int)[::-1] + 1
+    low = np.floor((low_mm - origin) / grid.steps_mm).astype(int)[::-1]
+    high = np.ceil((high_mm - origin) / grid.steps_mm).astype(int)[::-1] + 1
     z, y, x = (
         slice(int(np.clip(a, 0, n)), int(np.clip(b, 0, n))) for a, b, n in zip(low, high, grid.shape, strict=True)
     )

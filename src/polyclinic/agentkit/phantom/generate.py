@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from polyclinic.agentkit.phantom.bones import CORTEX_MM, bone_capsules, cartilag
 from polyclinic.agentkit.phantom.chest import MIDLINE_X_MM, Chest, build_chest
 from polyclinic.agentkit.phantom.fields import CoarseGrid, Field
 from polyclinic.agentkit.phantom.parenchyma import lung_tissue
-from polyclinic.agentkit.phantom.scanner import finish_slice
+from polyclinic.agentkit.phantom.scanner import Scanner
 from polyclinic.agentkit.phantom.spec import ChestPhantom, NoduleTruth, PhantomStudy
 from polyclinic.agentkit.phantom.trees import grow_trees
 from polyclinic.core.ids import stable_uid
@@ -80,13 +81,22 @@ def phantom_geometry(spec: ChestPhantom) -> VolumeGeometry:
 
 
 def _coarse_grid(spec: ChestPhantom, geometry: VolumeGeometry) -> CoarseGrid:
-    step = float(np.clip(1.6 * np.mean(geometry.spacing_mm), 3.0, 5.0))
-    low, high = geometry.to_patient(np.stack([np.zeros(3), np.asarray(geometry.shape) - 1]))
-    low = np.maximum(low, (-200.0, -160.0, -400.0)) - step
-    high = np.minimum(high, (200.0, 160.0, 400.0)) + 2 * step
-    shape = np.ceil((high - low) / step).astype(int)[::-1] + 1
-    x, y, z = (float(v) for v in low)
-    return CoarseGrid(origin_mm=(x, y, z), step_mm=step, shape=(int(shape[0]), int(shape[1]), int(shape[2])))
+    """A grid whose cells cover the image edge to edge, so that an ordinary image resize brings it to the pixels."""
+    wanted = float(np.clip(1.6 * np.mean(geometry.spacing_mm), 3.2, 5.0))
+    starts, steps, counts = [], [], []
+    for axis, coordinate in ((2, 0), (1, 1)):
+        spacing = geometry.spacing_mm[axis]
+        extent = geometry.shape[axis] * spacing
+        count = max(round(extent / wanted), 4)
+        counts.append(count)
+        steps.append(extent / count)
+        starts.append(geometry.origin_mm[coordinate] - spacing / 2 + extent / count / 2)
+    length = (geometry.shape[0] - 1) * geometry.spacing_mm[0]
+    return CoarseGrid(
+        origin_mm=(starts[0], starts[1], geometry.origin_mm[2] - wanted),
+        steps_mm=(steps[0], steps[1], wanted),
+        shape=(math.ceil(length / wanted) + 3, counts[1], counts[0]),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -127,9 +137,7 @@ class _Painter:
         ]
         self.lowest = [field.min(axis=(1, 2)) for field, _ in self.layers]
         self.edge_mm = np.float32(np.mean(geometry.spacing_mm[1:]))
-        offset = (np.asarray(geometry.origin_mm) - grid.origin_mm) / grid.step_mm
-        scale_x, scale_y = geometry.spacing_mm[2] / grid.step_mm, geometry.spacing_mm[1] / grid.step_mm
-        self.fine_to_coarse = np.array([[scale_x, 0.0, offset[0]], [0.0, scale_y, offset[1]]])
+        self.scanner = Scanner(scene.spec, geometry)
 
     def paint(self) -> PhantomStudy:
         """Paint every slice; slices are independent, so the threads cannot change the result."""
@@ -162,7 +170,7 @@ class _Painter:
     ) -> int:
         scene = self.scene
         z = scene.geometry.origin_mm[2] + index * scene.geometry.spacing_mm[0]
-        height = (z - scene.grid.origin_mm[2]) / scene.grid.step_mm
+        height = (z - scene.grid.origin_mm[2]) / scene.grid.steps_mm[2]
         image = np.full(scene.geometry.shape[1:], -1000.0, dtype=np.float32)
         present = [
             layer
@@ -195,7 +203,7 @@ class _Painter:
                 image, nodule_labels, nodule,
                 geometry=scene.geometry, index=index, slice_thickness_mm=scene.spec.slice_thickness_mm,
             )  # fmt: skip
-        hu[...] = finish_slice(image, index, scene.spec, scene.geometry)
+        hu[...] = self.scanner.finish(image, index)
         return low_voxels
 
     def _fine(self, field: Field, height: float) -> Field:
@@ -203,12 +211,5 @@ class _Painter:
         low = min(max(int(height), 0), field.shape[0] - 2)
         plane = cv2.addWeighted(field[low], 1.0 - (height - low), field[low + 1], height - low, 0.0)
         fine = np.empty(self.scene.geometry.shape[1:], dtype=np.float32)
-        cv2.warpAffine(
-            plane,
-            self.fine_to_coarse,
-            (self.scene.geometry.shape[2], self.scene.geometry.shape[1]),
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            dst=fine,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
+        cv2.resize(plane, fine.shape[::-1], dst=fine, interpolation=cv2.INTER_LINEAR)
         return fine

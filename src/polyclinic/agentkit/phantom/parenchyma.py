@@ -70,7 +70,7 @@ def _hollow(tissue: Field, tendency: Field, threshold: float) -> Field:
 def _points_within(grid: CoarseGrid, lungs: Field, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     nodes = np.argwhere(lungs < 0)
     chosen = nodes[rng.integers(0, len(nodes), 20000)] + rng.uniform(-0.5, 0.5, (20000, 3))
-    points: npt.NDArray[np.float64] = chosen[:, ::-1] * grid.step_mm + np.asarray(grid.origin_mm)
+    points: npt.NDArray[np.float64] = chosen[:, ::-1] * grid.steps_mm + np.asarray(grid.origin_mm)
     return points[grid.sample(lungs, points) < 0]
 
 
@@ -80,7 +80,7 @@ def _opacities(tissue: Field, grid: CoarseGrid, lungs: Field, count: int, rng: n
         return tissue
     blobs = []
     for k, j, i in border[rng.integers(0, len(border), count)]:
-        centre = np.asarray(grid.origin_mm) + np.array([i, j, k]) * grid.step_mm
+        centre = np.asarray(grid.origin_mm) + np.array([i, j, k]) * grid.steps_mm
         size = rng.uniform((14, 10, 12), (34, 22, 30))
         x, y, z = (
             (g - np.float32(c)) / np.float32(s) for g, c, s in zip((grid.x, grid.y, grid.z), centre, size, strict=True)

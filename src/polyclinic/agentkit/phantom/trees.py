@@ -87,29 +87,32 @@ def _grow(root: Points, ends: Points, rng: np.random.Generator) -> _Tree:
     pending = [(root, ends, _radius_mm(len(ends)))] if len(ends) else []
     while pending:
         start, points, parent_radius = pending.pop()
-        radius = _radius_mm(len(points))
-        if len(points) == 1:
-            stop = points[0]
-        else:
-            centre = points.mean(axis=0)
-            stop = start + (centre - start) * rng.uniform(0.42, 0.58)
-            axis = int(np.argmax(np.ptp(points, axis=0)))
-            cut = int(np.clip(round(len(points) * rng.uniform(0.35, 0.65)), 1, len(points) - 1))
-            order = np.argpartition(points[:, axis], cut)
+        count = len(points)
+        radius = _radius_mm(count)
+        stop = points[0]
+        if count > 1:
+            stop = start + (points.sum(axis=0) / count - start) * (0.42 + 0.16 * rng.random())
+            axis = int((points.max(axis=0) - points.min(axis=0)).argmax())
+            cut = min(max(round(count * (0.35 + 0.3 * rng.random())), 1), count - 1)
+            order = points[:, axis].argpartition(cut)
             pending.append((stop, points[order[:cut]], radius))
             pending.append((stop, points[order[cut:]], radius))
-        length = float(np.linalg.norm(stop - start))
-        bend = start + 0.5 * (stop - start) + rng.normal(0.0, 0.06 * length, 3)
-        starts += [start, bend]
-        stops += [bend, stop]
-        first = min(parent_radius, 1.25 * radius)
-        radii += [(first, radius), (radius, radius)]
-    lengths = np.asarray(radii).reshape(-1, 2)
+        starts.append(start)
+        stops.append(stop)
+        radii.append((min(parent_radius, 1.25 * radius), radius))
+    return _bent(np.asarray(starts).reshape(-1, 3), np.asarray(stops).reshape(-1, 3), np.asarray(radii), rng)
+
+
+def _bent(starts: Points, stops: Points, radii: Points, rng: np.random.Generator) -> _Tree:
+    """Each branch in two halves with a slight bend between them."""
+    lengths = np.linalg.norm(stops - starts, axis=1, keepdims=True)
+    bends = 0.5 * (starts + stops) + rng.normal(0.0, 0.06, starts.shape) * lengths
+    radii = radii.reshape(-1, 2)
     return _Tree(
-        starts=np.asarray(starts).reshape(-1, 3),
-        ends=np.asarray(stops).reshape(-1, 3),
-        start_radii=lengths[:, 0],
-        end_radii=lengths[:, 1],
+        starts=np.concatenate([starts, bends]),
+        ends=np.concatenate([bends, stops]),
+        start_radii=np.concatenate([radii[:, 0], radii[:, 1]]),
+        end_radii=np.concatenate([radii[:, 1], radii[:, 1]]),
     )
 
 
