@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 
 import pytest
-from pydicom.dataset import Dataset
-from pydicom.uid import CTImageStorage
+from pydicom import dcmwrite
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from polyclinic.core.ids import stable_uid
+from polyclinic.departments.archive.schema import metadata as archive_tables
+from polyclinic.departments.archive.store import SqlArchive
+from polyclinic.edges.sql.engine import open_engine
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -69,3 +74,57 @@ def tiny_ct() -> Callable[..., list[Dataset]]:
         return made
 
     return make
+
+
+@pytest.fixture
+def part10() -> Callable[..., bytes]:
+    """Maker of one small DICOM file; equal arguments give equal bytes."""
+
+    def make(
+        number: int = 1, study: str = "1", series: str = "1", syntax: str = ExplicitVRLittleEndian, **attributes: object
+    ) -> bytes:
+        image = Dataset()
+        image.file_meta = FileMetaDataset()
+        image.file_meta.TransferSyntaxUID = syntax
+        image.SpecificCharacterSet = "ISO_IR 192"
+        image.SOPClassUID = CTImageStorage
+        image.StudyInstanceUID = stable_uid("study", study)
+        image.SeriesInstanceUID = stable_uid("series", study, series)
+        image.SOPInstanceUID = stable_uid("instance", study, series, number)
+        image.StudyDate, image.StudyTime, image.AccessionNumber = "20260102", "101112", f"ACC-{study}"
+        image.Modality, image.SeriesNumber, image.InstanceNumber = "CT", int(series), number
+        image.SeriesDescription, image.StudyDescription, image.StudyID = "Lung", "Chest", study
+        image.PatientName, image.PatientID, image.IssuerOfPatientID = "Wang^XiaoDong=王^小东", "P-1", "SITE-A"
+        image.PatientBirthDate, image.PatientSex, image.BodyPartExamined = "19600102", "M", "CHEST"
+        image.Rows, image.Columns = 8, 6
+        image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
+        image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 16, 16, 15, 0
+        image.PixelData = bytes(range(8 * 6 * 2))
+        image["PixelData"].VR = "OW"
+        for keyword, value in attributes.items():
+            setattr(image, keyword, value)
+        image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID
+        image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+        out = BytesIO()
+        dcmwrite(out, image, enforce_file_format=True)
+        return out.getvalue()
+
+    return make
+
+
+@pytest.fixture
+def open_archive() -> Iterator[Callable[..., SqlArchive]]:
+    """Opener of the archive in a folder; what is still open at the end of the test is closed."""
+    opened: list[SqlArchive] = []
+
+    def opener(folder: Path, **settings: int) -> SqlArchive:
+        engine = open_engine(f"sqlite:///{folder / 'index.db'}")
+        archive_tables.create_all(engine)
+        archive = SqlArchive(engine, folder / "segments", **settings)
+        opened.append(archive)
+        return archive
+
+    yield opener
+    for archive in opened:
+        archive.close()
+        archive.engine.dispose()
