@@ -19,9 +19,10 @@ from polyclinic.agentkit.manifest import InstalledAgent, Manifest
 from polyclinic.agentkit.outcome import Abstained, Assessed
 from polyclinic.app.logs import start_logging
 from polyclinic.app.settings import load_settings
-from polyclinic.app.workroom import ModelShelf, Workroom, open_workroom
+from polyclinic.app.workroom import Workroom, open_workroom
 from polyclinic.core.errors import PolyclinicError, Rejected
 from polyclinic.departments.reading.contracts import AgentRun
+from polyclinic.edges.inference import ModelShelf
 from polyclinic.journeys.case_files import case_of
 from polyclinic.journeys.outcomes import has_outcome, keep_outcome
 

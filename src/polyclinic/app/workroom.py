@@ -9,10 +9,8 @@ from pathlib import Path
 from sqlalchemy import Engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
-from polyclinic.agentkit.case import Model
-from polyclinic.agentkit.manifest import InstalledAgent, Weights, installed_agents
+from polyclinic.agentkit.manifest import InstalledAgent, installed_agents
 from polyclinic.app.settings import Settings
-from polyclinic.core.errors import Unavailable
 from polyclinic.departments.archive.arrivals import Arrivals
 from polyclinic.departments.archive.reads import ArchiveReads
 from polyclinic.departments.archive.segments import Segments
@@ -20,18 +18,8 @@ from polyclinic.departments.reading.ports import Objects
 from polyclinic.departments.reading.runs import RunStore
 from polyclinic.departments.records.store import RecordsStore
 from polyclinic.edges.blobs.folder import FolderObjects
+from polyclinic.edges.inference import ModelShelf
 from polyclinic.edges.sql.engine import open_engine
-
-
-class ModelShelf:
-    """Models by their weights, kept warm."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._folder = settings.models
-
-    def model(self, weights: Weights) -> Model:
-        """See `polyclinic.agentkit.case.Tools.model`."""
-        raise Unavailable("inference.model-missing", f"The weights {weights.file} are not installed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -55,7 +43,7 @@ def open_workroom(settings: Settings) -> Workroom:
         records=RecordsStore(engine),
         objects=FolderObjects(settings.objects_folder),
         agents=installed_agents(settings.agents_extra, settings.agents),
-        shelf=ModelShelf(settings),
+        shelf=ModelShelf(settings.models),
     )
 
 

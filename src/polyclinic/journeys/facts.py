@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from polyclinic.agentkit.outcome import Assessed, Mask, MaskLabel
+from polyclinic.core.codes import Code
 from polyclinic.core.errors import NotFound, Rejected
 from polyclinic.core.findings import ImageReference, Point
-from polyclinic.departments.reading.contracts import Background, ImagePlane, Report
+from polyclinic.departments.reading.contracts import Background, ImagePlane, Report, RunState
 from polyclinic.departments.records.rules import parse_da
 from polyclinic.journeys.case_files import headers, snapshot_instances
+from polyclinic.journeys.outcomes import load_outcome
 from polyclinic.journeys.rooms import Rooms
+
+_AROUND_MM = 10.0
 
 
 class RoomFacts:
@@ -55,6 +62,27 @@ class RoomFacts:
             column_direction=column,
         )
 
+    def site_at(self, study_instance_uid: str, revision: int, point_mm: Point) -> Code | None:
+        """The label of an agent's anatomy mask at that place, or the nearest one a few millimetres around."""
+        for run in self._rooms.runs.of_revision(study_instance_uid, revision):
+            if run.state is not RunState.DONE:
+                continue
+            outcome = load_outcome(self._rooms.objects, run.run_id)
+            for mask in outcome.masks if isinstance(outcome, Assessed) else ():
+                if (label := _label_at(mask, point_mm)) is not None and not label.finding_id:
+                    return label.code
+        return None
+
     def pdf(self, report: Report) -> bytes:
         """The report printed."""
         return self._rooms.render_pdf(report, self._rooms.archive.study(report.study_instance_uid))
+
+
+def _label_at(mask: Mask, point_mm: Point) -> MaskLabel | None:
+    """The commonest label within `_AROUND_MM` of the place: a nodule at the wall may lie just outside the lung."""
+    at = np.rint(mask.geometry.to_index(point_mm)).astype(int)
+    reach = [round(_AROUND_MM / spacing) for spacing in mask.geometry.spacing_mm]
+    box = tuple(slice(max(0, int(i) - r), max(0, int(i) + r + 1)) for i, r in zip(at, reach, strict=True))
+    counts = np.bincount(mask.voxels[box].ravel(), minlength=256)
+    best = max(mask.labels, key=lambda label: int(counts[label.number]), default=None)
+    return best if best is not None and counts[best.number] else None

@@ -6,7 +6,7 @@ build repeated after a crash gives the same instances with the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -44,6 +44,8 @@ class _Signed:
     counting: tuple[Finding, ...]
     """Accepted and edited findings."""
     outcomes: tuple[Assessed, ...]
+    wanted: frozenset[str]
+    """Kinds of objects that the scenarios of the study ask for."""
     sources: tuple[Dataset, ...]
     """Headers of every image that a finding, a mask or a key image names."""
 
@@ -70,11 +72,11 @@ def build_objects(rooms: Rooms, study_instance_uid: str, revision: int) -> tuple
         ``reading.not-signed``.
     """
     signed = _signed(rooms, study_instance_uid, revision)
-    segmentations = _segmentations(signed)
+    segmentations = _segmentations(signed) if ObjectKind.SEGMENTATION in signed.wanted else []
     built: list[tuple[ObjectKind, Dataset]] = [(ObjectKind.SEGMENTATION, s) for s in segmentations]
-    if signed.counting:
+    if signed.counting and ObjectKind.STRUCTURED_REPORT in signed.wanted:
         built.append((ObjectKind.STRUCTURED_REPORT, _measurement_report(signed, segmentations)))
-    if key_images := _key_images(signed):
+    if ObjectKind.KEY_OBJECT in signed.wanted and (key_images := _key_images(signed)):
         built.append((ObjectKind.KEY_OBJECT, _key_object(signed, key_images)))
     built.append((ObjectKind.PDF, _pdf(rooms, signed)))
     return tuple(_store(rooms, kind, dataset, signed.signature.at) for kind, dataset in built)
@@ -99,8 +101,15 @@ def _signed(rooms: Rooms, study_instance_uid: str, revision: int) -> _Signed:
         signature=kept[0].signature,
         counting=counting,
         outcomes=outcomes,
+        wanted=_wanted(rooms, {run.task.agent_id for run in runs}),
         sources=tuple(headers(rooms.archive, chosen)),
     )
+
+
+def _wanted(rooms: Rooms, agent_ids: Set[str]) -> frozenset[str]:
+    """What the scenarios ask for whose agents looked; every kind for a study that only people looked at."""
+    asked = [set(scenario.outputs) for scenario in rooms.scenarios if agent_ids & set(scenario.agents)]
+    return frozenset(set().union(*asked) if asked else ObjectKind)
 
 
 def _images_of(findings: Iterable[Finding]) -> list[ImageReference]:

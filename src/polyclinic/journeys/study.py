@@ -72,7 +72,8 @@ def gather(rooms: Rooms, study_instance_uid: str, revision: int) -> None:
     """Context and priors from the record, once, frozen."""
     _progress(rooms, study_instance_uid, revision, "gather", 0.0)
     study = rooms.archive.study(study_instance_uid)
-    priors = [p.study_instance_uid for p in rooms.archive.priors(study_instance_uid)]
+    others = rooms.archive.priors(study_instance_uid)
+    priors = [p.study_instance_uid for p in others if p.study_date <= study.study_date]
     rooms.records.freeze(study_instance_uid, revision, context_of(study.patient, study.study_date, priors))
 
 

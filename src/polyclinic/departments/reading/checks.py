@@ -14,13 +14,12 @@ from polyclinic.core import codes
 from polyclinic.core.findings import Contour, Finding, FindingState, Measurement, Point, Region
 from polyclinic.core.units import PRINTED
 from polyclinic.departments.reading.contracts import SeriesExtent, Withheld
-from polyclinic.departments.reading.rules import DIAMETER_LIMITS_MM
+from polyclinic.departments.reading.rules import DIAMETER_LIMITS_MM, SIDE_OF_LUNG
 
 EDGE_MM = 5.0
 """How far outside the images a region may reach: half a thick slice."""
 
 _DIAMETERS = (codes.LONG_AXIS, codes.SHORT_AXIS, codes.MEAN_DIAMETER)
-_SIDE_OF_SITE = ((codes.LEFT_LUNG, codes.LEFT), (codes.RIGHT_LUNG, codes.RIGHT))
 
 
 def check_outcome(
@@ -105,7 +104,7 @@ def _axes(finding: Finding) -> str:
 def _side(finding: Finding) -> str:
     if finding.body_site is None or finding.laterality is None:
         return ""
-    for site, side in _SIDE_OF_SITE:
+    for site, side in SIDE_OF_LUNG:
         if finding.body_site.same_as(site) and not finding.laterality.same_as(side):
             return "its side contradicts its body site"
     return ""

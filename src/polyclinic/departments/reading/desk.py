@@ -20,7 +20,7 @@ from polyclinic.departments.reading.contracts import (
     StudyState,
 )
 from polyclinic.departments.reading.draft import content_sha256, draft_report
-from polyclinic.departments.reading.own_findings import Line, own_nodule
+from polyclinic.departments.reading.own_findings import Line, middle, own_nodule
 from polyclinic.departments.reading.ports import Journeys, StudyFacts
 from polyclinic.departments.reading.runs import RunStore
 from polyclinic.departments.reading.store import ReadingStore
@@ -105,6 +105,7 @@ class Desk:
         polyclinic.core.errors.Conflict
             ``reading.signed``.
         """
+        revision = self.store.status(study_instance_uid).revision
         finding = own_nodule(
             study_instance_uid=study_instance_uid,
             plane=self.facts.plane(study_instance_uid, image),
@@ -113,6 +114,7 @@ class Desk:
             attenuation=attenuation,
             note=note,
             person=person,
+            site=self.facts.site_at(study_instance_uid, revision, middle(long_axis)),
         )
         return self.store.add_own(finding, at=datetime.now(UTC))
 

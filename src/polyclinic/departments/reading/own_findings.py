@@ -24,7 +24,7 @@ from polyclinic.core.findings import (
 from polyclinic.core.ids import stable_id
 from polyclinic.core.people import Person
 from polyclinic.departments.reading.contracts import ImagePlane
-from polyclinic.departments.reading.rules import DIAMETER_LIMITS_MM, axes
+from polyclinic.departments.reading.rules import DIAMETER_LIMITS_MM, SIDE_OF_LUNG, axes
 
 _OUTLINE_POINTS = 24
 _OFF_PLANE_MM = 5.0
@@ -41,11 +41,17 @@ def own_nodule(
     attenuation: Code | None,
     note: str,
     person: Person,
+    site: Code | None = None,
 ) -> Finding:
     """A lung nodule that a reader measured, accepted from the start; equal rulers give the same finding.
 
     Its outline is the ellipse of the two axes in the plane of the image, a circle when there is one axis only. The
     longer ruler is the long axis, whichever was drawn first.
+
+    Parameters
+    ----------
+    site
+        Anatomy at the middle of the long axis, where it is known; a lung gives the side.
 
     Raises
     ------
@@ -66,10 +72,11 @@ def own_nodule(
         code=codes.PULMONARY_NODULE,
         source=Source(kind=SourceKind.PERSON, id=person.person_id),
         state=FindingState.ACCEPTED,
-        body_site=codes.LUNG,
+        body_site=site,
+        laterality=next((side for lung, side in SIDE_OF_LUNG if site and site.same_as(lung)), None),
         region=Region(
             frame_of_reference_uid=plane.frame_of_reference_uid,
-            centre_mm=_point(np.mean(np.asarray(long_axis), axis=0)),
+            centre_mm=middle(long_axis),
             bounds_mm=(_point(outline.min(axis=0)), _point(outline.max(axis=0))),
             contours=(Contour(image=plane.image, points_mm=points),),
         ),
@@ -78,6 +85,11 @@ def own_nodule(
         evidence=Evidence(images=(plane.image,)),
         note=note.strip(),
     )
+
+
+def middle(line: Line) -> Point:
+    """Half way between the ends."""
+    return _point(np.mean(np.asarray(line, dtype=np.float64), axis=0))
 
 
 def _length(line: Line) -> float:

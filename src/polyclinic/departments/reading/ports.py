@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from polyclinic.core.findings import ImageReference
+from polyclinic.core.codes import Code
+from polyclinic.core.findings import ImageReference, Point
 from polyclinic.departments.reading.contracts import Background, ImagePlane, Report
 
 
@@ -39,6 +40,9 @@ class StudyFacts(Protocol):
 
     def plane(self, study_instance_uid: str, image: ImageReference) -> ImagePlane:
         """Raises `polyclinic.core.errors.NotFound` or `Rejected` (``reading.no-plane``)."""
+
+    def site_at(self, study_instance_uid: str, revision: int, point_mm: Point) -> Code | None:
+        """The anatomy that an agent segmented at that place (LPS, mm), e.g. left lung; None where nobody did."""
 
     def pdf(self, report: Report) -> bytes:
         """The report as a PDF."""

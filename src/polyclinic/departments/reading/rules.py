@@ -37,6 +37,8 @@ ATTENUATION: Mapping[str, Code] = {
 }
 """The nodule types a physician may choose, by their short code."""
 
+SIDE_OF_LUNG = ((codes.LEFT_LUNG, codes.LEFT), (codes.RIGHT_LUNG, codes.RIGHT))
+
 READER_METHOD = "measured by the reader"
 
 

@@ -13,8 +13,8 @@ from polyclinic.departments.reading.contracts import (
     DerivedObject,
     Language,
 )
+from polyclinic.departments.reading.description import term
 from polyclinic.departments.reading.desk import ShownReport
-from polyclinic.departments.reading.draft import term
 
 
 def finding_view(item: DecidedFinding, language: Language) -> dict[str, Any]:
