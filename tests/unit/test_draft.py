@@ -32,7 +32,7 @@ from polyclinic.core.findings import (
 from polyclinic.core.units import CUBIC_MILLIMETRE, HOUNSFIELD, MILLILITRE, MILLIMETRE, PERCENT
 from polyclinic.departments.reading.contracts import DecidedFinding, Language, Report, RunSummary, Signature
 from polyclinic.departments.reading.description import WORDINGS
-from polyclinic.departments.reading.draft import content_sha256, draft_report, term
+from polyclinic.departments.reading.draft import content_sha256, describing_sentences, draft_report, term
 from polyclinic.departments.reading.wording import Wording
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -229,6 +229,13 @@ def test_no_facts_no_runs_no_priors_is_said() -> None:
     report = draft(findings=(), runs=(), prior_dates=())
     assert texts(report, "technique") == ["The acquisition is not described in the images."]
     assert texts(report, "comparison") == ["No earlier study is on file."]
+
+
+def test_captions_are_the_sentences_that_describe() -> None:
+    captions = describing_sentences(draft())
+    assert captions["large"].startswith("Right lung: part-solid nodule 1, 12.1")
+    assert captions["left"] == captions["right"] == "Lung volume on CT: right lung 3010 mL, left lung 2890 mL."
+    assert "no" not in captions
 
 
 def _placeholders(text: str) -> set[str]:

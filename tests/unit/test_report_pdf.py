@@ -96,6 +96,13 @@ def test_chinese_page_is_chinese() -> None:
         assert expected in text
 
 
+def test_no_chinese_line_starts_with_punctuation() -> None:
+    for width in range(30, 70):
+        made = report(Language.CHINESE, "肺" * width + "大小约8.1 mm，位于右肺；" * 3)
+        lines = [line.strip() for line in text_of(render(made)).splitlines()]
+        assert not [line for line in lines if line[:1] and line[0] in "，；。"], width
+
+
 HOSTILE = [
     "<b>bold</b>",
     "<img src='http://example.org/x.png'/>",

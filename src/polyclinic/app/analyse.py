@@ -28,7 +28,7 @@ from polyclinic.core.errors import Rejected
 from polyclinic.core.findings import Finding
 from polyclinic.core.people import Patient
 from polyclinic.departments.reading.contracts import Language, ObjectKind, Report, RunSummary
-from polyclinic.departments.reading.draft import content_sha256, draft_report
+from polyclinic.departments.reading.draft import content_sha256, describing_sentences, draft_report
 from polyclinic.dicom.part10 import to_part10
 from polyclinic.edges.inference import ModelShelf
 from polyclinic.edges.report_pdf import render_report_pdf
@@ -195,8 +195,6 @@ def _pdf(
     outcomes: Sequence[Assessed],
     read: Callable[[str], Dataset],
 ) -> bytes:
-    captions = {f.id: sentence.text for s in report.sections for sentence in s.sentences for f in findings
-                if f.id in sentence.finding_ids and s.id == "findings"}  # fmt: skip
     return render_report_pdf(
         report,
         patient=patient_of(source),
@@ -204,7 +202,7 @@ def _pdf(
         accession_number=str(source.get("AccessionNumber", "")),
         description=str(source.get("StudyDescription", "")),
         institution=str(source.get("InstitutionName", "")),
-        images=report_pictures(findings, key_images(findings, outcomes), read, captions),
+        images=report_pictures(findings, key_images(findings, outcomes), read, describing_sentences(report)),
     )
 
 

@@ -26,7 +26,7 @@ from polyclinic.departments.reading.contracts import (
 from polyclinic.departments.reading.description import WORDINGS, Describer, capital, diameter_mm, term
 from polyclinic.departments.reading.wording import Wording, key
 
-__all__ = ["content_sha256", "draft_report", "term"]
+__all__ = ["content_sha256", "describing_sentences", "draft_report", "term"]
 
 _PROBLEM = "problem"
 """Facts of this name, alone or before a colon, are faults of the series."""
@@ -105,6 +105,17 @@ def content_sha256(report: Report, findings: Sequence[Finding | DecidedFinding])
     }
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def describing_sentences(report: Report) -> dict[str, str]:
+    """Finding id -> the sentence that describes it: the first of the findings that cites it. For captions."""
+    described: dict[str, str] = {}
+    for section in report.sections:
+        if section.id == "findings":
+            for sentence in section.sentences:
+                for finding_id in sentence.finding_ids:
+                    described.setdefault(finding_id, sentence.text)
+    return described
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+import reportlab.platypus.paragraph as typesetting
 from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.cidfonts import UnicodeCIDFont
 from reportlab.pdfbase.ttfonts import TTFError, TTFont
@@ -67,6 +68,7 @@ def lettering(font_file: Path | None = None) -> Lettering:
     Rejected
         ``report-pdf.font`` when the file is no TrueType font that can be embedded.
     """
+    _forbid_punctuation_at_line_start()
     if font_file is None:
         if _CID_FONT not in pdfmetrics.getRegisteredFontNames():
             pdfmetrics.registerFont(UnicodeCIDFont(_CID_FONT))
@@ -80,6 +82,15 @@ def lettering(font_file: Path | None = None) -> Lettering:
         ) from error
     pdfmetrics.registerFont(font)
     return Lettering(east_asian=name, glyphs=frozenset(font.face.charToGlyph))
+
+
+def _forbid_punctuation_at_line_start() -> None:
+    """Chinese punctuation hangs in the margin rather than starting a line (GB/T 15834 5.1).
+
+    reportlab knows the Japanese marks only and keeps its table in a module global; adding to it twice adds nothing.
+    """
+    known = typesetting.ALL_CANNOT_START
+    typesetting.ALL_CANNOT_START = known + "".join(mark for mark in "，：；！？％＞" if mark not in known)
 
 
 def _is_latin(character: str) -> bool:
