@@ -20,7 +20,7 @@ if (root === null) throw new Error("index.html has no #root");
 void startI18n().then(() =>
   createRoot(root).render(
     <MantineProvider theme={theme} forceColorScheme="dark">
-      <Notifications position="bottom-left" autoClose={5_000} limit={3} />
+      <Notifications position="top-center" autoClose={5_000} containerWidth={420} limit={3} />
       <QueryClientProvider client={queries}>
         <BrowserRouter>
           <App />

@@ -91,6 +91,7 @@ function Sentence({ sentence, findings, litId, onHover, onJump }: {
   return (
     <span className="sentence" data-lit={lit} title={basis} onMouseEnter={() => onHover(sentence.finding_ids[0] ?? null)} onMouseLeave={() => onHover(null)}>
       {sentence.text}
+      {chips.length > 0 && "\u2060"}
       {chips.map((chip) => {
         const view = findings[chip.number - 1]!;
         const label = t("report.standsOn", { number: chip.number, title: view.title });

@@ -66,7 +66,7 @@ export const BINDINGS: readonly Binding[] = [
   bind("viewer", STUDY, "contours", "h"),
   bind("report", STUDY, "sign", "Ctrl+Enter"),
   bind("page", STUDY, "worklist", "q"),
-  bind("page", BOTH, "language", "Ctrl+l"),
+  bind("page", BOTH, "language", "t"),
   bind("page", BOTH, "help", "?"),
 ];
 

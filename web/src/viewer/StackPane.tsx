@@ -232,5 +232,5 @@ function frame(viewport: Types.IStackViewport, image: import("./geometry").Image
   const off = dot(subtract(centre, image.position), normal);
   const target = subtract(centre, scale(normal, off));
   const back = subtract(position as Point3, focalPoint as Point3);
-  viewport.setCamera({ focalPoint: target, position: add(target, back), parallelScale: Math.max(55, radius * 7) });
+  viewport.setCamera({ focalPoint: target, position: add(target, back), parallelScale: Math.max(70, radius * 7) });
 }

@@ -20,7 +20,8 @@ export const PRESETS: readonly { name: PresetName; action: Action; range: Range 
 
 /** The preset that a range is, or null. */
 export function presetOf(range: Range): PresetName | null {
-  return PRESETS.find((p) => Math.abs(p.range.lower - range.lower) < 1 && Math.abs(p.range.upper - range.upper) < 1)?.name ?? null;
+  // DICOM's and the graphics card's ideas of where a window ends differ by one (PS3.3 C.11.2.1.2.1).
+  return PRESETS.find((p) => Math.abs(p.range.lower - range.lower) < 2 && Math.abs(p.range.upper - range.upper) < 2)?.name ?? null;
 }
 
 /** "W 1500  L -600" */
