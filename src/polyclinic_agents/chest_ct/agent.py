@@ -127,10 +127,10 @@ class _Run:
             shown = proposed(every)
         with self._step("write findings", 0.95):
             limits = lung_limits(scan, lungs)
-            nodules = proposals.nodule_findings(scan, lungs, shown, self._origin, _nodule_limits(scan, whole))
+            nodules = proposals.nodule_findings(scan, lungs, shown, self._origin, _nodule_limits(scan, lungs))
             findings = (
                 *nodules,
-                proposals.density_finding(scan, whole, self._origin, density_limits(scan, whole) + limits),
+                proposals.density_finding(scan, whole, self._origin, density_limits(scan, whole, lungs.opaque_share) + limits),
                 *proposals.volume_findings(lungs, self._origin, limits),
             )
             masks = proposals.masks(scan, lungs, shown, nodules)
@@ -155,11 +155,11 @@ class _Run:
         self._seconds.append((name, round(time.perf_counter() - start, 3)))
 
 
-def _nodule_limits(scan: Scan, whole: Density) -> tuple[str, ...]:
+def _nodule_limits(scan: Scan, lungs: Lungs) -> tuple[str, ...]:
     limits = []
     if max(scan.volume.facts.slice_thickness_mm or 0.0, scan.spacing_mm[0]) > 3.0:  # noqa: PLR2004
         limits.append("Slices thicker than 3 mm hide small nodules and blur their size.")
-    if whole.opaque_share > OPAQUE_SHARE:
+    if lungs.opaque_share > OPAQUE_SHARE:
         limits.append("Extensive opacities: marks inside them may be parts of the opacity, and nodules may be hidden.")
     return tuple(limits)
 
@@ -187,6 +187,7 @@ def _results(density: dict[int, Density], lungs: Lungs, candidates: int, shown: 
         for label, side in ((RIGHT, "right"), (LEFT, "left"))
         if label in density
     ]
+    rows.append(("dense share of the lungs", f"{100 * lungs.opaque_share:.1f} %"))
     rows.append(("airway volume", f"{lungs.airway_ml:.0f} mL"))
     rows.append(("nodule candidates", f"{shown} proposed of {candidates} measured"))
     return tuple(Fact(name=name, value=value) for name, value in rows)

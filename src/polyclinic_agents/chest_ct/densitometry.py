@@ -20,9 +20,8 @@ AERATED_BELOW_HU = -250
 """Vessels and consolidation that lie inside the lung masks are no lung density."""
 SLICE_LIMIT_MM = 2.5
 SHALLOW_MEAN_HU = -760.0
-OPAQUE_FROM_HU = -680
-OPAQUE_SHARE = 0.14
-"""Vessels and partial volume alone leave the share well below."""
+OPAQUE_SHARE = 0.1
+"""Hilar vessels alone leave `Lungs.opaque_share` well below."""
 
 _LOWEST = -1024
 
@@ -34,8 +33,6 @@ class Density:
     laa_950_percent: float
     perc_15_hu: float
     mean_hu: float
-    opaque_share: float
-    """Share of all voxels denser than `OPAQUE_FROM_HU`."""
 
 
 def densities(scan: Scan, labels: LabelArray) -> dict[int, Density]:
@@ -63,11 +60,10 @@ def _density(histogram: npt.NDArray[np.int64]) -> Density:
         laa_950_percent=100.0 * float(aerated[: LOW_ATTENUATION_HU - _LOWEST].sum()) / total,
         perc_15_hu=float(values[at]) + part - 0.5,
         mean_hu=float(aerated @ values) / total,
-        opaque_share=float(histogram[OPAQUE_FROM_HU - _LOWEST :].sum()) / float(histogram.sum()),
     )
 
 
-def density_limits(scan: Scan, whole: Density) -> tuple[str, ...]:
+def density_limits(scan: Scan, whole: Density, opaque_share: float) -> tuple[str, ...]:
     """Why the densitometry of this scan is less reliable, one sentence each."""
     facts = scan.volume.facts
     limits = []
@@ -81,6 +77,6 @@ def density_limits(scan: Scan, whole: Density) -> tuple[str, ...]:
         limits.append("Contrast agent raises lung attenuation and understates emphysema.")
     if whole.mean_hu > SHALLOW_MEAN_HU:
         limits.append("The lungs are dense on the whole; inspiration may be shallow or disease may raise attenuation.")
-    if whole.opaque_share > OPAQUE_SHARE:
+    if opaque_share > OPAQUE_SHARE:
         limits.append("Extensive opacities hide lung density.")
     return tuple(limits)

@@ -27,6 +27,10 @@ OPACITY_BELOW_HU = -250
 """Second, higher threshold, so that ground-glass opacities stay inside the lung."""
 CLOSING_MM = 8.0
 """Vessels at the hilum and nodules at the pleura up to twice this width become part of the lung."""
+BRONCHUS_RADIUS_MM = 3.5
+BONE_FROM_HU = 180
+OPACITY_MM, SURFACE_MM = 10.0, 8.0
+OPAQUE_FROM_HU = -650
 MIN_LUNG_ML = 150.0
 """Less is no lung that can be judged."""
 
@@ -42,7 +46,8 @@ class Lungs:
     cut_at_top: bool
     cut_at_bottom: bool
     cut_at_side: bool
-    body_found: bool
+    opaque_share: float
+    """Share of the lungs, away from their surface, that is dense over a centimetre: no vessel is so wide there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -91,12 +96,12 @@ def find_lungs(scan: Scan) -> Lungs | None:
     airway = _airways(parts, grid)
     # The wall of airway and bowel is blurred, that of bowel also by its motion: the seam belongs to the gas.
     gas = _enclosed_gas(parts & ~airway, grid)
-    tube = _dilate(airway, 3.0, grid.spacing_mm) | _dilate(gas, 5.0, grid.spacing_mm)
+    tube = _dilate(_wide(airway, grid), 3.0, grid.spacing_mm) | _dilate(gas, 5.0, grid.spacing_mm)
     lungs = _left_and_right(_without_crumbs(parts & ~tube, grid), grid)
     if lungs is None:
         return None
     lungs = _with_opacities(lungs, inside & ~tube, grid)
-    closed = _closed(lungs, inside, tube, grid)
+    closed = _closed(lungs, inside & ~_bone(grid), tube, grid)
     labels = _refine(closed, tube, grid, scan)
     voxel_ml = float(np.prod(scan.spacing_mm)) / 1000.0
     right, left = (sum(int(np.count_nonzero(image == label)) for image in labels) for label in (RIGHT, LEFT))
@@ -108,7 +113,7 @@ def find_lungs(scan: Scan) -> Lungs | None:
         cut_at_top=_cut(areas[::-1]),
         cut_at_bottom=_cut(areas),
         cut_at_side=_touches_side(closed) or open_side,
-        body_found=bool(inside.any()),
+        opaque_share=_opaque_share(closed, grid),
     )
 
 
@@ -213,6 +218,21 @@ def _airways(parts: BoolArray, grid: Coarse) -> BoolArray:
             break
         best, volume = grown, size
     return best
+
+
+def _wide(airway: BoolArray, grid: Coarse) -> BoolArray:
+    """Trachea and main bronchi without their branches, which lie in the lungs and belong to them."""
+    distance = edt.edt(airway, anisotropy=grid.spacing_mm, black_border=False, parallel=1)
+    core = distance > BRONCHUS_RADIUS_MM
+    return np.asarray(airway & _dilate(core, BRONCHUS_RADIUS_MM + 1.0, grid.spacing_mm), dtype=np.bool_)
+
+
+def _bone(grid: Coarse) -> BoolArray:
+    """Ribs, spine and vessels full of contrast: a closing over a nodule must not take them in."""
+    labels, count = cc3d.connected_components(grid.hu > BONE_FROM_HU, connectivity=18, return_N=True)
+    large = np.bincount(labels.reshape(-1), minlength=count + 1) * grid.voxel_ml > 4.0
+    large[0] = False
+    return _dilate(np.asarray(large[labels], dtype=np.bool_), min(grid.spacing_mm), grid.spacing_mm)
 
 
 def _tracheal_label(labels: LabelArray, count: int, parts: BoolArray, grid: Coarse) -> int:
@@ -404,7 +424,8 @@ def _refine(lungs: LabelArray, tubes: BoolArray, grid: Coarse, scan: Scan) -> La
             share = pair[0] * (1 - weight) + pair[1] * weight
             if not share.any():
                 continue
-            smooth = cv2.resize(share, size, interpolation=cv2.INTER_LINEAR) > 0.5
+            # Dense voxels count a little farther inside, so that no rind of the chest wall is taken for lung.
+            smooth = cv2.resize(share, size, interpolation=cv2.INTER_LINEAR) > 0.75
             wide = cv2.dilate((share > 0.25).astype(np.uint8), kernel)
             edge = cv2.resize(wide, size, interpolation=cv2.INTER_NEAREST) > 0
             image = out[index]
@@ -415,6 +436,17 @@ def _refine(lungs: LabelArray, tubes: BoolArray, grid: Coarse, scan: Scan) -> La
 def _areas_cm2(lungs: LabelArray, grid: Coarse) -> FloatArray:
     counts = np.count_nonzero(lungs, axis=(1, 2))
     return np.asarray(counts * grid.spacing_mm[1] * grid.spacing_mm[2] / 100.0, dtype=np.float64)
+
+
+def _opaque_share(lungs: LabelArray, grid: Coarse) -> float:
+    core = edt.edt(lungs > 0, anisotropy=grid.spacing_mm, parallel=1) > SURFACE_MM
+    total = int(np.count_nonzero(core))
+    width = 2 * round(OPACITY_MM / grid.spacing_mm[1] / 2) + 1
+    dense = sum(
+        int(np.count_nonzero(cv2.blur(image, (width, width))[mask] > OPAQUE_FROM_HU))
+        for image, mask in zip(grid.hu, core, strict=True)
+    )
+    return dense / max(1, total)
 
 
 def _cut(areas_cm2: FloatArray) -> bool:

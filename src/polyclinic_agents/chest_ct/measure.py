@@ -10,11 +10,11 @@ import math
 from dataclasses import dataclass
 
 import cv2
-import edt
 import numpy as np
 
 from polyclinic.core import codes
 from polyclinic.core.codes import Code
+from polyclinic_agents.chest_ct.distance import distance_mm
 from polyclinic_agents.chest_ct.scan import BoolArray, Float32Array, FloatArray, LabelArray, Scan
 from polyclinic_agents.chest_ct.segmentation import Body, hounsfield_of
 
@@ -77,6 +77,8 @@ class Shape:
     """Share of the surroundings (1 to 3 mm outside) that is as dense as the body."""
     pleural: float
     """Share of the surroundings that is outside the lungs."""
+    aerated: float
+    """Share of the surroundings that is lung with air: half for a nodule sitting on the pleura."""
     branches: float
     """Volume of what was cut off within two radii, over the body's."""
     contrast_hu: float
@@ -197,7 +199,7 @@ def _attenuation(body: Body, values: Float32Array, contrast_agent: bool) -> Code
     calcium = CONTRAST_CALCIUM_ABOVE_HU if contrast_agent else CALCIUM_ABOVE_HU
     if np.count_nonzero(values > calcium) > max(3, 0.15 * values.size):
         return codes.CALCIFIED
-    depth = edt.edt(body.mask, anisotropy=body.crop.spacing_mm, parallel=1)
+    depth = distance_mm(body.mask, body.crop.spacing_mm)
     inner = body.crop.hu[depth > 0.4 * body.radius_mm]
     solid_share = float(np.count_nonzero(inner > SOLID_ABOVE_HU)) / max(1, inner.size)
     if body.halo:
@@ -220,7 +222,7 @@ def _shape(body: Body, places: FloatArray, scan: Scan) -> Shape:
     axes = np.sqrt(np.maximum(np.linalg.eigvalsh(np.cov(centred.T)), 1e-3))
     principal = np.linalg.eigh(np.cov(centred.T))[1]
     extent = max(float(np.ptp(centred @ principal[:, 2])) + min(crop.spacing_mm), 1e-3)
-    outside = edt.edt(~body.mask, anisotropy=crop.spacing_mm, parallel=1)
+    outside = distance_mm(~body.mask, crop.spacing_mm)
     shell = (outside > 0.8) & (outside <= 2.6)
     surroundings = max(1, np.count_nonzero(shell))
     dense = shell & crop.lung & body.whole
@@ -232,6 +234,7 @@ def _shape(body: Body, places: FloatArray, scan: Scan) -> Shape:
         flatness=float(axes[1] / axes[0]),
         attached=float(np.count_nonzero(dense)) / surroundings,
         pleural=float(np.count_nonzero(shell & ~crop.lung)) / surroundings,
+        aerated=float(np.count_nonzero(shell & crop.lung & (crop.hu <= body.threshold_hu))) / surroundings,
         branches=float(np.count_nonzero(near & body.whole)) * voxel_mm3 / volume,
         contrast_hu=body.core_hu - body.background_hu,
     )

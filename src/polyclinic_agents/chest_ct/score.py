@@ -31,7 +31,7 @@ def shape_score(nodule: Nodule) -> float:
     log_odds -= 1.2 * max(0.0, shape.flatness - 1.5)
     log_odds -= 8.0 * max(0.0, shape.attached - 0.03)
     log_odds -= 0.7 * shape.branches
-    log_odds -= 3.0 * max(0.0, shape.pleural - 0.3)
+    log_odds -= 8.0 * max(0.0, 0.5 - shape.aerated)
     log_odds += 0.8 * min(1.0, max(-1.0, (shape.contrast_hu - 350.0) / 300.0))
     log_odds += 0.5 * min(1.0, max(-1.0, (nodule.mean_diameter_mm - 5.0) / 2.0))
     return _probability(log_odds)

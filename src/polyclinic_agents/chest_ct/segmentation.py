@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import cc3d
-import edt
 import numpy as np
 
 from polyclinic_agents.chest_ct.candidates import Candidate
 from polyclinic_agents.chest_ct.cavities import fill_cavities
+from polyclinic_agents.chest_ct.distance import distance_mm
 from polyclinic_agents.chest_ct.scan import BoolArray, Float32Array, FloatArray, HuArray, LabelArray, Scan
 
 LUNG_HU = -860.0
@@ -148,7 +148,7 @@ def _body(
     labels, count = cc3d.connected_components(above, connectivity=6, return_N=True)
     if count == 0:
         return None
-    distance = edt.edt(above, anisotropy=crop.spacing_mm, black_border=False, parallel=1)
+    distance = distance_mm(above, crop.spacing_mm)
     close = np.where(crop.away_mm <= reach_mm, distance - 0.25 * crop.away_mm, -np.inf)
     peak = np.unravel_index(int(np.argmax(close)), close.shape)
     if not above[peak]:
@@ -166,7 +166,7 @@ def _opened(whole: BoolArray, distance: FloatArray, peak: tuple[np.intp, ...], r
     if labels[peak] == 0:
         return whole
     core = labels == labels[peak]
-    grown = edt.edt(~core, anisotropy=crop.spacing_mm, parallel=1) <= depth + 0.5 * min(crop.spacing_mm)
+    grown = distance_mm(~core, crop.spacing_mm) <= depth + 0.5 * min(crop.spacing_mm)
     return np.asarray(whole & grown, dtype=np.bool_)
 
 
@@ -181,9 +181,9 @@ def _halo(
     voxel = float(np.prod(crop.spacing_mm))
     thin = (np.count_nonzero(solid) * voxel * 6 / np.pi) ** (1 / 3)
     wide = (np.count_nonzero(mask) * voxel * 6 / np.pi) ** (1 / 3)
-    rim = mask & (edt.edt(~solid, anisotropy=crop.spacing_mm, parallel=1) > 1.5) & (crop.hu < threshold)
+    rim = mask & (distance_mm(~solid, crop.spacing_mm) > 1.2) & (crop.hu < threshold)
     share = np.count_nonzero(rim) / max(1, np.count_nonzero(mask))
-    if wide - thin < 4.0 or share < 0.35 or float(np.median(crop.hu[rim])) < background + 140.0:
+    if wide - thin < max(2.2, 0.2 * thin) or share < 0.2 or float(np.median(crop.hu[rim])) < background + 140.0:
         return None
     return mask, whole, radius
 
