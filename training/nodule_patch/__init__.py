@@ -1,0 +1,1 @@
+"""False-positive reduction of lung nodule candidates from one axial patch: data, training, evaluation, export."""
