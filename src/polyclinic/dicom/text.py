@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 
@@ -9,6 +10,8 @@ from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
 
 _DEFAULT = ["iso8859"]
+_ESCAPE = re.compile("\x1b\\$?[()*+\\-./]?[@-~]")
+"""Escape sequences (PS3.5 6.1.2.5.3) that a decoder has used but left in the text."""
 
 
 def encodings_of(specific_character_set: bytes) -> list[str]:
@@ -34,7 +37,9 @@ def decode(raw: bytes, encodings: Sequence[str], *, person_name: bool = False) -
         try:
             if person_name:
                 groups = raw.split(b"=")
-                return "=".join(decode_bytes(group, encodings, PN_DELIMS) for group in groups).strip("\0 ")
-            return str(decode_bytes(raw, encodings, TEXT_VR_DELIMS)).strip("\0 ")
+                text = "=".join(decode_bytes(group, encodings, PN_DELIMS) for group in groups)
+            else:
+                text = str(decode_bytes(raw, encodings, TEXT_VR_DELIMS))
+            return _ESCAPE.sub("", text).strip("\0 ")
         except (LookupError, ValueError):
             return raw.decode("ascii", "replace").strip("\0 ")
