@@ -13,14 +13,20 @@ from polyclinic.departments.reading.contracts import (
     DerivedObject,
     Language,
 )
-from polyclinic.departments.reading.description import term
+from polyclinic.departments.reading.description import WORDINGS, Describer, term
 from polyclinic.departments.reading.desk import ShownReport
 
 
+def _describer(language: Language) -> Describer:
+    return Describer(words=WORDINGS[language], language=language, instance_numbers={})
+
+
 def finding_view(item: DecidedFinding, language: Language) -> dict[str, Any]:
-    """One finding with its decisions counted."""
+    """One finding with its decisions counted; `limits` are those of the finding in the reader's language."""
+    say = _describer(language)
     return {
         "finding": to_plain(item.finding),
+        "limits": [say.phrase(limit) for limit in item.finding.limits],
         "version": item.version,
         "title": term(item.finding.code, language),
         "decided_by": item.decided_by,
@@ -30,20 +36,21 @@ def finding_view(item: DecidedFinding, language: Language) -> dict[str, Any]:
 
 
 def run_view(run: AgentRun, language: Language) -> dict[str, Any]:
-    """One agent run; `withheld` are findings that did not pass the checks."""
+    """One agent run in the reader's language; `withheld` are findings that did not pass the checks."""
+    say = _describer(language)
     return {
         "id": run.run_id,
         "agent_id": run.task.agent_id,
         "agent_version": run.task.agent_version,
-        "agent_title": run.task.agent_title,
+        "agent_title": say.phrase(run.task.agent_title),
         "state": run.state,
         "step": run.step,
         "fraction": run.fraction,
         "attempt": run.attempt,
-        "reason": run.reason,
+        "reason": say.phrase(run.reason),
         "series_instance_uid": run.series_instance_uid,
-        "facts": to_plain(run.facts),
-        "not_assessed": list(run.not_assessed),
+        "facts": [{"name": say.phrase(fact.name), "value": say.phrase(str(fact.value))} for fact in run.facts],
+        "not_assessed": [say.phrase(part) for part in run.not_assessed],
         "seconds": to_plain(run.seconds),
         "withheld": [
             {"finding_id": w.finding_id, "title": term(w.code, language), "reason": w.reason} for w in run.withheld
