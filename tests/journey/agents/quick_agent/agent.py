@@ -1,7 +1,8 @@
 """Proposes one nodule in the middle of the series, unless the series description says to do worse.
 
-``hang``, ``crash``, ``raise``, ``abstain``, ``outside`` do so always; ``crash-once`` and ``hang-once`` the first time,
-remembered by a file in the folder that QUICK_AGENT_FOLDER names. Every run is noted there too.
+``raise``, ``abstain``, ``outside`` do so always; ``crash-once`` and ``hang-once`` the first time, remembered by a file
+in the folder that QUICK_AGENT_FOLDER names; ``broken`` fails until there is a file ``mended``. Every run is noted in
+``runs.txt`` there.
 """
 
 import os
@@ -53,7 +54,7 @@ def _misbehave(description, folder):
         os.abort()
     if name == "hang":
         time.sleep(3600)
-    if name == "raise":
+    if name == "raise" or (name == "broken" and not (folder / "mended").exists()):
         raise ValueError("patient Doe^John must not be seen in a log")
 
 
