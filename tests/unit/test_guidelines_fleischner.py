@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from polyclinic.core.errors import Rejected
@@ -16,12 +17,15 @@ from polyclinic.core.guidelines.fleischner_2017 import (
     Nodule,
     Patient,
     Risk,
+    Row,
     fits,
     mean_diameter_mm,
     recommend,
     size_changed,
 )
 from polyclinic.core.guidelines.nodule import NoduleKind
+
+at_any_load = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 SOLID, PART, GLASS = NoduleKind.SOLID, NoduleKind.PART_SOLID, NoduleKind.GROUND_GLASS
 LOW, HIGH = Risk.LOW, Risk.HIGH
@@ -69,6 +73,17 @@ def test_row_by_row(kind: NoduleKind, multiple: bool, risk: Risk, mm: float, mm3
 
 def test_every_row_is_tested() -> None:
     assert {row for *_, row in ROW_BY_ROW} | {"typical-lymph-node"} == {row.id for row in ROWS}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: str(row.id))
+def test_the_first_follow_up_is_the_one_in_the_advice(row: Row) -> None:
+    months = re.match(r"(?:optional-ct-|ct-|consider-)(\d+)(?:-(\d+))?", row.advice.code)
+    if row.first_ct_months is None:
+        assert months is None
+    else:
+        assert months is not None
+        first, last = months.groups()
+        assert row.first_ct_months == (int(first), int(last or first))
 
 
 def test_a_typical_lymph_node_needs_no_follow_up_at_any_size() -> None:
@@ -138,11 +153,13 @@ def first_month(nodule: Nodule) -> float:
     return row.first_ct_months[0] if row.first_ct_months else float("inf")
 
 
+@at_any_load
 @given(nodules())
 def test_exactly_one_row_fits_every_nodule(nodule: Nodule) -> None:
     assert len([row for row in ROWS if fits(row, nodule)]) == 1
 
 
+@at_any_load
 @given(nodules(), st.floats(1, 4))
 def test_a_larger_nodule_is_never_seen_later(nodule: Nodule, by: float) -> None:
     if nodule.mean_diameter_mm is not None:
@@ -153,6 +170,7 @@ def test_a_larger_nodule_is_never_seen_later(nodule: Nodule, by: float) -> None:
     assert first_month(larger) <= first_month(nodule)
 
 
+@at_any_load
 @given(nodules())
 def test_higher_risk_and_more_nodules_are_never_seen_later(nodule: Nodule) -> None:
     assert first_month(replace(nodule, risk=HIGH)) <= first_month(replace(nodule, risk=LOW))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from polyclinic.core import codes
@@ -20,6 +20,8 @@ from polyclinic.core.guidelines.lung_rads_v2022 import ADVICE
 from polyclinic.core.guidelines.nodule import NoduleKind, kind_of, round_half_up
 from polyclinic.core.guidelines.source import Language
 from polyclinic.core.guidelines.volume_doubling import volume_doubling_days, volume_doubling_days_by_diameter
+
+at_any_load = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 PLAIN = brock.Nodule(
     age_years=62,
@@ -68,6 +70,7 @@ patients = st.builds(
 )
 
 
+@at_any_load
 @given(patients)
 def test_brock_equals_its_uncentred_publication(nodule: brock.Nodule) -> None:
     """Eur Radiol 2019;29:5367, Table 2, column BU, prints the same model uncentred with the constant 0.2761."""
@@ -90,6 +93,7 @@ def test_brock_equals_its_uncentred_publication(nodule: brock.Nodule) -> None:
     assert sum(term.contribution for term in found.terms) + brock.MODEL_CONSTANT == pytest.approx(found.log_odds)
 
 
+@at_any_load
 @given(patients, st.floats(1, 3))
 def test_brock_rises_and_falls_as_published(nodule: brock.Nodule, by: float) -> None:
     here = brock.cancer_risk(nodule).probability
@@ -129,12 +133,14 @@ def test_doubling_time_worked_example() -> None:
 volumes, days = st.floats(1, 1e5), st.floats(1, 5000)
 
 
+@at_any_load
 @given(volumes, days, st.integers(1, 4))
 def test_doubling_n_times_takes_n_doubling_times(volume: float, interval: float, times: int) -> None:
     found = volume_doubling_days(first_mm3=volume, second_mm3=volume * 2**times, interval_days=interval)
     assert found == pytest.approx(interval / times)
 
 
+@at_any_load
 @given(volumes, volumes, days)
 def test_shrinking_is_growing_backwards(first: float, second: float, interval: float) -> None:
     assume(first != second)
@@ -197,6 +203,7 @@ def test_contradictory_calcium_is_rejected() -> None:
             Calcium(**fields)
 
 
+@at_any_load
 @given(st.floats(0, 1e5), st.floats(0, 1e5))
 def test_more_calcium_is_never_a_lower_class(one: float, other: float) -> None:
     low, high = sorted((one, other))
