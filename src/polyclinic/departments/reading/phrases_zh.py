@@ -97,6 +97,28 @@ PHRASES: Mapping[str, str] = {
     "no lungs were found in the series": "该序列中未识别出肺。",
     "what was found as lungs has # ml, which cannot be": "识别出的肺容积为# mL，不合理。",
     "no axial ct series of this study can be judged": "本检查中没有可供评估的横断面CT序列。",
+    "the image is not a cr or dx radiograph": "该图像不是CR或DX平片。",
+    "the header names another body part than the chest": "图像信息注明的部位不是胸部。",
+    **{
+        f"the view is {view}; only pa and ap views are judged": f"投照体位为{view.upper()}；仅评估后前位和前后位。"
+        for view in ("lateral", "ll", "rl", "rao", "lao", "rpo", "lpo")
+    },
+    "patient orientation says that this is a lateral view": "患者方位信息表明此为侧位片。",
+    "the image is stored lying on its side": "图像侧向存储。",
+    "the image is stored upside down": "图像上下颠倒存储。",
+    "the image is unprocessed detector data (for processing)": "图像为未处理的探测器数据（FOR PROCESSING）。",
+    "the agent is for adults only": "该程序仅适用于成人。",
+    "the image has fewer than # rows or columns": "图像行数或列数少于#。",
+    "the image has several frames; single films are judged": "图像含多帧；仅评估单帧平片。",
+    "the pixels of the image cannot be decoded": "图像像素无法解码。",
+    "the image is in colour": "图像为彩色。",
+    "the image has almost no grey values": "图像几乎没有灰度层次。",
+    "two lung fields were not found: this may be no frontal chest, be turned, or be opaque": (
+        "未识别出双侧肺野：可能不是正位胸片、方向旋转或肺野不透光。"
+    ),
+    "much of the chest is fully black or fully white": "胸部大部分区域全黑或全白。",
+    "text or markers are drawn over the chest": "胸部图像上叠加有文字或标记。",
+    "dark and bright seem exchanged, against what the header says": "明暗似与图像信息所述相反。",
     **{
         f"the lungs are cut off at the {' and '.join(cut)} of the images": (
             f"图像{'、'.join(_ENDS[end] for end in cut)}处肺被截断。"
