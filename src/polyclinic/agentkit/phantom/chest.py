@@ -215,8 +215,19 @@ def _lungs(grid: CoarseGrid, cage: Field, diaphragm: Field, contents: Field, hea
     bodies = np.sqrt(grid.x**2 + ((grid.y - spine_y_mm(grid.z)) * np.float32(1.1)) ** 2) - np.float32(22.0)
     behind = intersection(np.abs(grid.x) - np.float32(20.0), spine_y_mm(grid.z) - grid.y)
     wrapped = union(contents, trachea, *bronchi) - wrap_mm
-    mediastinum = union(wrapped, heart - np.float32(5.0), septum, bodies, behind, rounding_mm=9)
+    necks = union(*(_rib_necks(grid, side) for side in (-1.0, 1.0)))
+    mediastinum = union(wrapped, heart - np.float32(5.0), septum, bodies, behind, necks, rounding_mm=9)
     return intersection(cage + np.float32(1.5), -mediastinum, diaphragm, rounding_mm=7)
+
+
+def _rib_necks(grid: CoarseGrid, side: float) -> Field:
+    """The wall beside the spine that covers necks of ribs and transverse processes, at every height alike."""
+    x = grid.x * np.float32(side) - np.float32(16.0)
+    y = grid.y - (spine_y_mm(grid.z) + np.float32(11.0))
+    dx, dy = np.float32(30.0), np.float32(22.0)
+    along = np.clip((x * dx + y * dy) / (dx * dx + dy * dy), 0, 1)
+    field: Field = np.sqrt((x - along * dx) ** 2 + (y - along * dy) ** 2) - np.float32(8.0)
+    return field
 
 
 def _abdomen(grid: CoarseGrid, cage: Field, diaphragm: Field) -> tuple[tuple[Field, float], ...]:

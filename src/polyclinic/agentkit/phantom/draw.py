@@ -124,7 +124,6 @@ def paint_layer(hu, distance, level, edge):  # type: ignore[no-untyped-def] # nu
 def paint_lung_and_tubes(  # type: ignore[no-untyped-def] # noqa: PLR0917 - numba infers types and wants positions
     hu,
     lung,
-    cage,
     parenchyma,
     bone,
     vessel,
@@ -152,7 +151,8 @@ def paint_lung_and_tubes(  # type: ignore[no-untyped-def] # noqa: PLR0917 - numb
             in_lung = np.float32(0.5) - lung[i, j] / edge
             if in_lung > 0:
                 value += min(in_lung, np.float32(1.0)) * (parenchyma[i, j] - value)
-            if vessel[i, j] > 0 and cage[i, j] < -1.5:
+            # A straight branch may cut across the mediastinum or the diaphragm: it is drawn near the lung only.
+            if vessel[i, j] > 0 and lung[i, j] < 6.0:
                 value = max(value, value + scale * vessel[i, j] * (blood - value))
             if wall[i, j] > 0:
                 value = max(value, value + scale * wall[i, j] * (np.float32(25.0) - value))

@@ -183,7 +183,6 @@ class _Painter:
         low_voxels: int = draw.paint_lung_and_tubes(
             image,
             self._fine(scene.chest.lungs, height),
-            self._fine(scene.chest.cage, height),
             self._fine(scene.tissue, height),
             scene.bone[index],
             scene.vessel[index],
