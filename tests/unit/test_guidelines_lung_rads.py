@@ -140,6 +140,7 @@ def test_row_by_row(nodule: Nodule, category: str, row: str) -> None:
     assert (nodule_row(nodule).id, found.category) == (row, category)
     assert found.rules[0].id == f"lung-rads-v2022.{row}"
     assert found.rules[0].result == category
+    assert type(found.rules[0].result) is str  # what is stored and sent, not an enumeration
     assert found.rules[0].citation.startswith(CITATION)
 
 

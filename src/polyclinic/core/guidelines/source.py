@@ -25,7 +25,7 @@ class Source:
 
     def rule(self, row_id: str, result: str) -> Rule:
         """The evidence a Finding keeps when a row of this source classified it."""
-        return Rule(id=row_id, citation=str(self), result=result)
+        return Rule(id=row_id, citation=str(self), result=str(result))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
