@@ -12,11 +12,12 @@ from typing import Any
 
 import structlog
 from sqlalchemy import Engine, select
+from sqlalchemy.exc import OperationalError
 
 from polyclinic.core.errors import PolyclinicError, Rejected
 from polyclinic.departments.archive import schema
 from polyclinic.departments.archive.arrivals import Arrivals
-from polyclinic.departments.archive.commit import AlreadyIndexed, Committer, arrival_of, note_sealed
+from polyclinic.departments.archive.commit import AlreadyIndexed, Committer, arrival_of, index_failure, note_sealed
 from polyclinic.departments.archive.contracts import Receipt
 from polyclinic.departments.archive.entries import MAX_ENTRY_BYTES, Entry, aside_name, entry_name
 from polyclinic.departments.archive.file_meta import file_meta
@@ -114,7 +115,10 @@ class SqlArchive(ArchiveReads):
         if size_bytes > MAX_ENTRY_BYTES:
             raise Rejected("archive.too-large", "An instance of more than 8 GB cannot be kept: split it at the source")
         with self._claim(facts.sop_instance_uid):
-            here = self._row(facts.sop_instance_uid)
+            try:
+                here = self._row(facts.sop_instance_uid)
+            except OperationalError as error:
+                raise index_failure(error) from error
             if here is None:
                 try:
                     self._append(facts, buffers, dataset_offset, source, beside=None)
