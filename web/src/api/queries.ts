@@ -47,6 +47,8 @@ export const useStudy = (uid: string, lang: Language) =>
   useQuery({
     queryKey: ["study", uid, lang],
     queryFn: () => api.study(uid, lang),
+    // Events tell of changes of state; this catches a decision made elsewhere that changes no count.
+    refetchInterval: 15_000,
     placeholderData: (previous) => (previous?.row.study_instance_uid === uid ? previous : undefined),
     retry: retryUnlessAnswered,
   });
@@ -55,20 +57,26 @@ export const useReport = (uid: string, lang: Language) =>
   useQuery({
     queryKey: ["report", uid, lang],
     queryFn: () => api.report(uid, lang),
+    refetchInterval: 15_000,
     placeholderData: (previous) => previous,
     retry: retryUnlessAnswered,
   });
 
-export const useObjects = (uid: string, enabled: boolean) =>
-  useQuery({ queryKey: ["objects", uid], queryFn: () => api.objects(uid), enabled, retry: retryUnlessAnswered });
+/** `underWay`: signed, and not everything is made and sent yet. */
+export const useObjects = (uid: string, underWay: boolean) =>
+  useQuery({
+    queryKey: ["objects", uid],
+    queryFn: () => api.objects(uid),
+    retry: retryUnlessAnswered,
+    refetchInterval: underWay ? 2_000 : false,
+  });
 
-export const useDeliveries = (uid: string, enabled: boolean) =>
+export const useDeliveries = (uid: string, underWay: boolean) =>
   useQuery({
     queryKey: ["deliveries", uid],
     queryFn: () => api.deliveries(uid),
-    enabled,
     retry: retryUnlessAnswered,
-    refetchInterval: (query) => (query.state.data?.some((d) => d.state === "queued") ? 2_000 : false),
+    refetchInterval: (query) => (underWay || query.state.data?.some((d) => d.state === "queued") ? 2_000 : false),
   });
 
 /** Forget what is known of one study, so that every open part of the page reads it again. */

@@ -89,6 +89,8 @@ export interface Run {
   facts: Fact[];
   not_assessed: string[];
   seconds: [string, number][];
+  /** Findings that did not pass the checks. */
+  withheld: { finding_id: string; title: string; reason: string }[];
 }
 
 export interface Code {
@@ -157,6 +159,8 @@ export interface FindingView {
   finding: Finding;
   version: number;
   title: string;
+  /** The finding's limits in the language asked for. */
+  limits: string[];
   decided_by: string | null;
   decided_at: string | null;
   reason: string;
@@ -234,6 +238,8 @@ export interface Report {
   undecided: number;
   sections: ReportSection[];
   signature: Signature | null;
+  /** The language that was signed, when this text is another one. */
+  translation_of: Language | null;
   content_sha256: string;
 }
 

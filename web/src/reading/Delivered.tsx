@@ -10,10 +10,10 @@ import { Icon } from "../ui/icons";
 
 const COLOUR: Record<Delivery["state"], string> = { queued: "var(--dim)", sent: "var(--accepted)", failed: "var(--danger)" };
 
-export function Delivered({ uid }: { uid: string }): ReactElement {
+export function Delivered({ uid, underWay }: { uid: string; underWay: boolean }): ReactElement {
   const { t } = useTranslation();
-  const objects = useObjects(uid, true);
-  const deliveries = useDeliveries(uid, true);
+  const objects = useObjects(uid, underWay);
+  const deliveries = useDeliveries(uid, underWay);
   const download = (series: string, sop: string, kind: string): void => {
     downloadInstance(uid, series, sop, `${kind.toLowerCase()}-${sop.slice(-8)}.dcm`).catch(() =>
       notifications.show({ message: t("report.downloadFailed"), color: "red" }),
@@ -37,7 +37,7 @@ export function Delivered({ uid }: { uid: string }): ReactElement {
         ))}
       </ul>
       <h3>{t("report.deliveries")}</h3>
-      {deliveries.data?.length === 0 && <p className="quiet">{t("report.noDeliveries")}</p>}
+      {deliveries.data?.length === 0 && <p className="quiet">{underWay ? t("report.noObjects") : t("report.noDeliveries")}</p>}
       <ul>
         {deliveries.data?.map((delivery) => (
           <li key={`${delivery.destination} ${delivery.kind}`}>

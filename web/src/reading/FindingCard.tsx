@@ -103,7 +103,7 @@ function Details({ view }: { view: FindingView }): ReactElement {
         })}
         <div><dt>{t("findings.source")}</dt><dd>{source}</dd></div>
       </dl>
-      {finding.limits.map((limit) => <p key={limit} className="limit"><Icon name="warning" size={13} />{limit}</p>)}
+      {view.limits.map((limit) => <p key={limit} className="limit"><Icon name="warning" size={13} />{limit}</p>)}
       {finding.evidence.rules.map((rule) => (
         <p key={rule.id} className="rule" title={rule.citation}>{t("findings.rule")}: {rule.result} <small>{rule.citation}</small></p>
       ))}

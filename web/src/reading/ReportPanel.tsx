@@ -10,7 +10,7 @@ import { hint } from "../ui/keys";
 import { Delivered } from "./Delivered";
 import { chipsOf, obstacle } from "./findingText";
 
-const BASES = new Set(["acquisition", "normal", "not-assessed", "abstained", "comparison"]);
+const BASES = new Set(["acquisition", "undecided", "normal", "not-assessed", "abstained", "comparison"]);
 
 export function ReportPanel({ uid, lang, report, failed, studyState, findings, litId, onHover, onJump, onSign, onRetry }: {
   uid: string;
@@ -51,6 +51,7 @@ export function ReportPanel({ uid, lang, report, failed, studyState, findings, l
         {failed && report === undefined && (
           <p className="quiet" role="alert">{t("report.failed")} <button type="button" className="plain link" onClick={onRetry}>{t("app.retry")}</button></p>
         )}
+        {report?.translation_of != null && <p className="quiet translation">{t(`report.translation.${report.translation_of}`)}</p>}
         {report?.sections.map((section) => (
           <section key={section.id} data-section={section.id}>
             <h3>{section.title}</h3>
@@ -71,7 +72,7 @@ export function ReportPanel({ uid, lang, report, failed, studyState, findings, l
             </div>
           </div>
         )}
-        {report?.state === "final" && <Delivered uid={uid} />}
+        {report?.state === "final" && <Delivered uid={uid} underWay={studyState === "signed"} />}
       </div>
     </section>
   );

@@ -7,7 +7,7 @@ import type { Run, Series, Study } from "../api/types";
 import { formatDate } from "../ui/dicomFormat";
 import { Icon } from "../ui/icons";
 import { Thumbnail } from "../viewer/Thumbnail";
-import { Progress, RunStateChip, isInProgress } from "./StateChip";
+import { Progress, RunStateChip, isInProgress, useStepName } from "./StateChip";
 import { hasPixels } from "./seriesChoice";
 
 export function SidePanel({ study, seriesUid, onSeries, onRetry, retrying }: {
@@ -76,6 +76,7 @@ function SeriesWords({ series }: { series: Series }): ReactElement {
 
 function RunView({ run, onRetry, retrying }: { run: Run; onRetry: (runId: string) => void; retrying: boolean }): ReactElement {
   const { t } = useTranslation();
+  const stepName = useStepName();
   const seconds = run.seconds.reduce((sum, [, s]) => sum + s, 0);
   return (
     <div className="run" data-run={run.id} data-run-state={run.state}>
@@ -85,20 +86,32 @@ function RunView({ run, onRetry, retrying }: { run: Run; onRetry: (runId: string
       </div>
       {isInProgress(run.state) && (
         <>
-          <div className="run-step">{run.step}<small>{Math.round(run.fraction * 100)} %</small></div>
+          <div className="run-step"><span>{stepName(run.step)}</span><small>{Math.round(run.fraction * 100)} %</small></div>
           <Progress fraction={run.fraction} label={run.agent_title} />
         </>
       )}
       {(run.state === "failed" || run.state === "abstained") && (
         <p className={run.state === "failed" ? "run-reason failed" : "run-reason"}>{run.reason}</p>
       )}
+      {run.withheld.length > 0 && (
+        <details open>
+          <summary>{t("study.withheld")}<small>{run.withheld.length}</small></summary>
+          {run.withheld.map((w) => <p key={w.finding_id} className="run-missing"><span>{w.title}</span> {w.reason}</p>)}
+        </details>
+      )}
       {run.facts.length > 0 && (
-        <dl>
-          {run.facts.map((fact) => <div key={fact.name}><dt>{fact.name}</dt><dd>{String(fact.value)}</dd></div>)}
-        </dl>
+        <details>
+          <summary>{t("study.facts")}<small>{run.facts.length}</small></summary>
+          <dl>
+            {run.facts.map((fact) => <div key={fact.name}><dt>{fact.name}</dt><dd>{String(fact.value)}</dd></div>)}
+          </dl>
+        </details>
       )}
       {run.not_assessed.length > 0 && (
-        <p className="run-missing"><span>{t("study.notAssessed")}</span> {run.not_assessed.join("; ")}</p>
+        <details>
+          <summary>{t("study.notAssessed")}<small>{run.not_assessed.length}</small></summary>
+          <p className="run-missing">{run.not_assessed.join(", ")}</p>
+        </details>
       )}
       <div className="run-foot">
         <small>
@@ -106,7 +119,7 @@ function RunView({ run, onRetry, retrying }: { run: Run; onRetry: (runId: string
           {run.attempt > 1 && `, ${t("study.attempt", { count: run.attempt })}`}
         </small>
         {seconds > 0 && (
-          <Tooltip multiline label={run.seconds.map(([name, s]) => <div key={name}>{name} {s.toFixed(1)} s</div>)}>
+          <Tooltip multiline label={run.seconds.map(([name, s]) => <div key={name}>{stepName(name)} {s.toFixed(1)} s</div>)}>
             <small>{t("study.seconds")} {seconds.toFixed(1)} s</small>
           </Tooltip>
         )}

@@ -48,3 +48,9 @@ export function Progress({ fraction, failed = false, label }: { fraction: number
     </span>
   );
 }
+
+/** A step in the reader's words; what the dictionary does not know is shown as the agent wrote it. */
+export function useStepName(): (step: string) => string {
+  const { t } = useTranslation();
+  return (step) => (step === "" ? "" : t(`steps.${step.replace(/[.:]/g, " ")}`, { defaultValue: step }));
+}

@@ -5,7 +5,7 @@ import type { WorklistRow } from "../api/types";
 import { formatDate, formatReceived, formatTime, sexAndAge } from "../ui/dicomFormat";
 import { Icon } from "../ui/icons";
 import { parsePatientName } from "../ui/patientName";
-import { Progress, StudyStateChip, isInProgress } from "./StateChip";
+import { Progress, StudyStateChip, isInProgress, useStepName } from "./StateChip";
 
 const COLUMNS = [
   "state", "urgency", "patient", "patientId", "sexAge", "studyDate", "modality", "description", "images", "findings", "received",
@@ -22,10 +22,11 @@ export function WorklistHead(): ReactElement {
 
 function StateCell({ row }: { row: WorklistRow }): ReactElement {
   const { t } = useTranslation();
+  const stepName = useStepName();
   if (isInProgress(row.state)) {
     return (
       <span className="c-state stacked">
-        <span className="line"><StudyStateChip state={row.state} /><small title={row.step}>{row.step}</small></span>
+        <span className="line"><StudyStateChip state={row.state} /><small title={stepName(row.step)}>{stepName(row.step)}</small></span>
         <Progress fraction={row.fraction} label={t(`state.${row.state}`)} />
       </span>
     );

@@ -4,7 +4,7 @@ import { attenuationOf, chipsOf, countByState, neighbour, nextUndecided, obstacl
 
 const code = (value: string) => ({ system: "x", code: value, display: value });
 const view = (id: string, state: Finding["state"] = "proposed", over: Partial<Finding> = {}): FindingView => ({
-  version: 0, title: id, decided_by: null, decided_at: null, reason: "",
+  version: 0, title: id, limits: [], decided_by: null, decided_at: null, reason: "",
   finding: {
     id, study_instance_uid: "1", code: code("427359005"), source: { kind: "agent", id: "chest_ct", version: "1" }, state,
     body_site: null, laterality: null, region: null, measurements: [], attributes: [], confidence: null, limits: [],
@@ -13,7 +13,7 @@ const view = (id: string, state: Finding["state"] = "proposed", over: Partial<Fi
 });
 const list = [view("a", "accepted"), view("b"), view("c", "rejected"), view("d")];
 const report = (over: Partial<Report> = {}): Report => ({
-  state: "draft", revision: 1, language: "en", undecided: 0, sections: [], signature: null, content_sha256: "x", ...over,
+  state: "draft", revision: 1, language: "en", undecided: 0, sections: [], signature: null, translation_of: null, content_sha256: "x", ...over,
 });
 
 describe("report chips", () => {

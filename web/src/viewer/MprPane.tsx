@@ -101,7 +101,8 @@ export function MprPane(props: PaneProps): ReactElement {
       const off = dot(subtract(focalPoint as Point3, cursor.current), normal);
       if (Math.abs(off) > 1e-3) cursor.current = add(cursor.current, scale(normal, off));
     };
-    let sharing = false;
+    // Windows that Cornerstone3D sets while the volume opens are not the reader's.
+    let sharing = true;
     const onVoi = (event: Event): void => {
       if (sharing) return;
       sharing = true;
@@ -130,7 +131,6 @@ export function MprPane(props: PaneProps): ReactElement {
       if (!alive) return;
       const { window, place } = given.current;
       const range = window ?? { lower: -1000, upper: 400 };
-      sharing = true;
       for (const { id } of PLANES) viewportOf(now, id).setProperties({ voiRange: range });
       sharing = false;
       const middle = series.images[Math.floor(series.images.length / 2)];
