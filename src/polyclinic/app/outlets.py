@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+from pydicom.dataset import Dataset
+
+from polyclinic.app.report_pictures import report_pictures
+from polyclinic.app.sending import parse_peer
 from polyclinic.core.errors import Rejected, Unavailable
+from polyclinic.core.findings import Finding
 from polyclinic.departments.archive.contracts import StudyRecord
 from polyclinic.departments.reading.contracts import Report
+from polyclinic.departments.reading.draft import describing_sentences
 from polyclinic.departments.records.rules import parse_da
-from polyclinic.edges.dimse.sender import CONTEXT_REFUSED, Peer, send
+from polyclinic.edges.dimse.sender import CONTEXT_REFUSED, send
 from polyclinic.edges.report_pdf import render_report_pdf
+from polyclinic.journeys.derivation import key_images
 from polyclinic.journeys.rooms import Sender
 
 _WILL_NEVER_FIT = frozenset({CONTEXT_REFUSED, *range(0xA900, 0xAA00), *range(0xC000, 0xD000)})
@@ -15,7 +24,9 @@ _WILL_NEVER_FIT = frozenset({CONTEXT_REFUSED, *range(0xA900, 0xAA00), *range(0xC
 table B.2-1)."""
 
 
-def print_report(report: Report, study: StudyRecord) -> bytes:
+def print_report(
+    report: Report, study: StudyRecord, findings: Sequence[Finding], read: Callable[[str], Dataset]
+) -> bytes:
     """Port `polyclinic.journeys.rooms.PdfRenderer`."""
     return render_report_pdf(
         report,
@@ -24,29 +35,15 @@ def print_report(report: Report, study: StudyRecord) -> bytes:
         accession_number=study.accession_number,
         description=study.description,
         institution="",
+        images=report_pictures(findings, key_images(findings), read, describing_sentences(report)),
     )
-
-
-def parse_destination(text: str) -> Peer:
-    """``AE@host:port``.
-
-    Raises
-    ------
-    Rejected
-        ``dimse.bad-destination``.
-    """
-    ae_title, _, address = text.partition("@")
-    host, _, port = address.rpartition(":")
-    if not ae_title or not host or not port.isdigit():
-        raise Rejected("dimse.bad-destination", f"{text!r} is not AE@host:port")
-    return Peer(ae_title=ae_title, host=host, port=int(port))
 
 
 def sender(ae_title: str) -> Sender:
     """Port `polyclinic.journeys.rooms.Sender` by C-STORE."""
 
     def send_one(destination: str, part10: bytes) -> None:
-        (answer,) = send([part10], parse_destination(destination), ae_title=ae_title)
+        (answer,) = send([part10], parse_peer(destination), ae_title=ae_title)
         if answer.kept:
             return
         if answer.status in _WILL_NEVER_FIT:

@@ -45,7 +45,12 @@ class ArchivedDatasets(Sequence[Dataset]):
     def __getitem__(self, index: int | slice) -> Dataset | Sequence[Dataset]:
         if isinstance(index, slice):
             return ArchivedDatasets(self._archive, self._uids[index])
-        return pydicom.dcmread(io.BytesIO(self._archive.read(self._uids[index])), force=True)
+        return dataset_of(self._archive, self._uids[index])
+
+
+def dataset_of(archive: KeptStudies, sop_instance_uid: str) -> Dataset:
+    """The instance with its pixel data, still encoded."""
+    return pydicom.dcmread(io.BytesIO(archive.read(sop_instance_uid)), force=True)
 
 
 def snapshot_instances(archive: KeptStudies, study_instance_uid: str, revision: int) -> tuple[InstanceRecord, ...]:

@@ -6,7 +6,7 @@ that a build repeated after a crash gives the same instances with the same bytes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -57,16 +57,19 @@ class Reported:
         )
 
 
-def derive(reported: Reported, pdf: bytes) -> tuple[tuple[ObjectKind, Dataset], ...]:
-    """Every object of the report, each with its kind.
+def derive(
+    reported: Reported, pdf: bytes, *, wanted: Set[ObjectKind] = frozenset(ObjectKind)
+) -> tuple[tuple[ObjectKind, Dataset], ...]:
+    """Every wanted object of the report, each with its kind; the PDF always.
 
-    A report without a finding has no SR and no key object, and without a mask no SEG; it always has the PDF.
+    A report without a finding has no SR and no key object, and without a mask no SEG.
     """
-    segmentations = _segmentations(reported)
+    segmentations = _segmentations(reported) if ObjectKind.SEGMENTATION in wanted else []
     built: list[tuple[ObjectKind, Dataset]] = [(ObjectKind.SEGMENTATION, s) for s in segmentations]
-    if reported.findings:
+    if reported.findings and ObjectKind.STRUCTURED_REPORT in wanted:
         built.append((ObjectKind.STRUCTURED_REPORT, _measurement_report(reported, segmentations)))
-    if images := key_images(reported.findings, reported.outcomes):
+    images = key_images(reported.findings, reported.outcomes)
+    if images and ObjectKind.KEY_OBJECT in wanted:
         built.append((ObjectKind.KEY_OBJECT, _key_object(reported, tuple(dict.fromkeys(images.values())))))
     built.append((ObjectKind.PDF, _encapsulated_pdf(reported, pdf)))
     return tuple(built)
@@ -83,7 +86,7 @@ def images_of(findings: Iterable[Finding]) -> tuple[ImageReference, ...]:
     return tuple(images)
 
 
-def key_images(findings: Iterable[Finding], outcomes: Iterable[Assessed]) -> dict[str, ImageReference]:
+def key_images(findings: Iterable[Finding], outcomes: Iterable[Assessed] = ()) -> dict[str, ImageReference]:
     """One image for each finding id that has any: the agent's choice, else the middle one of its outline."""
     chosen = {k.finding_id: k.image for o in outcomes for k in o.key_images if k.finding_id}
     keys: dict[str, ImageReference] = {}

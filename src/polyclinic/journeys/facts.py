@@ -10,7 +10,7 @@ from polyclinic.core.errors import NotFound, Rejected
 from polyclinic.core.findings import ImageReference, Point
 from polyclinic.departments.reading.contracts import Background, ImagePlane, Report, RunState
 from polyclinic.departments.records.rules import parse_da
-from polyclinic.journeys.case_files import headers, snapshot_instances
+from polyclinic.journeys.case_files import dataset_of, headers, snapshot_instances
 from polyclinic.journeys.outcomes import load_outcome
 from polyclinic.journeys.rooms import Rooms
 
@@ -74,8 +74,12 @@ class RoomFacts:
         return None
 
     def pdf(self, report: Report) -> bytes:
-        """The report printed."""
-        return self._rooms.render_pdf(report, self._rooms.archive.study(report.study_instance_uid))
+        """The report printed, with pictures of the findings that stand in it."""
+        rooms = self._rooms
+        found = rooms.reading.findings(report.study_instance_uid, report.revision)
+        counting = [item.finding for item in found if item.finding.state.counts]
+        study = rooms.archive.study(report.study_instance_uid)
+        return rooms.render_pdf(report, study, counting, lambda uid: dataset_of(rooms.archive, uid))
 
 
 def _label_at(mask: Mask, point_mm: Point) -> MaskLabel | None:

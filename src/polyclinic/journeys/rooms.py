@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from pydicom.dataset import Dataset
+
 from polyclinic.agentkit.manifest import Agent
+from polyclinic.core.findings import Finding
 from polyclinic.departments.archive.contracts import StudyRecord
 from polyclinic.departments.archive.ports import Archive
 from polyclinic.departments.reading.contracts import Report, Scenario
@@ -27,10 +30,15 @@ class Sender(Protocol):
 
 
 class PdfRenderer(Protocol):
-    """Prints a signed report."""
+    """Prints a report."""
 
-    def __call__(self, report: Report, study: StudyRecord) -> bytes:
-        """A PDF; equal input gives equal bytes."""
+    def __call__(
+        self, report: Report, study: StudyRecord, findings: Sequence[Finding], read: Callable[[str], Dataset]
+    ) -> bytes:
+        """A PDF with pictures of the findings; equal input gives equal bytes.
+
+        `findings` are those that stand in the report; `read` gives a dataset with pixel data by SOP Instance UID.
+        """
 
 
 def unobserved(when: str, step: str) -> None:
