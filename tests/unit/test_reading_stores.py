@@ -239,6 +239,15 @@ def test_after_signing_nothing_changes(reading: ReadingStore) -> None:
     assert [f.finding.state for f in found] == [FindingState.ACCEPTED]
 
 
+def test_a_step_that_runs_once_more_does_not_take_a_signed_study_back(reading: ReadingStore) -> None:
+    reading.decide(STUDY, "f1", kind=DecisionKind.ACCEPT, version=0, person=ANN, at=AT)
+    sign(reading)
+    reading.progress(STUDY, 1, StudyState.READY, now=5.0)
+    assert reading.status(STUDY).state is StudyState.SIGNED
+    reading.progress(STUDY, 2, StudyState.RUNNING, now=6.0)
+    assert reading.status(STUDY).state is StudyState.RUNNING
+
+
 def test_a_study_on_its_way_is_not_signed(reading: ReadingStore) -> None:
     reading.progress(STUDY, 2, StudyState.RUNNING, now=5.0)
     with pytest.raises(Conflict, match="not-ready"):

@@ -77,6 +77,8 @@ def _may_pass_by_itself(error: BaseException) -> bool:
 
 def start(workflow: Callable[..., None], workflow_id: str, *args: str | int | list[str]) -> None:
     """Start a journey under a fixed id; if it was started before, nothing happens."""
+    if DBOS.get_workflow_status(workflow_id) is not None:
+        return
     with SetWorkflowID(workflow_id):
         DBOS.start_workflow(workflow, *args)
 

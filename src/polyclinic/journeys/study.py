@@ -228,6 +228,7 @@ class Departures:
 
     def deliver(self, study_instance_uid: str, revision: int) -> None:
         """Send a signed revision on its way out."""
+        self._rooms.observe("before", "leave")
         durable.start(leave, f"deliver:{study_instance_uid}:r{revision}", study_instance_uid, revision)
 
     def read_again(self, study_instance_uid: str, revision: int, run_id: str) -> None:
@@ -245,8 +246,8 @@ def resume(rooms: Rooms) -> None:
         prefix = f"study:{status.study_instance_uid}:r{status.revision}"
         if not durable.unfinished(prefix):
             durable.start(read, f"{prefix}:{time.time_ns()}", status.study_instance_uid, status.revision)
-    for status in rooms.reading.in_state(StudyState.SIGNED):
-        Departures(rooms).deliver(status.study_instance_uid, status.revision)
+    for study_instance_uid, revision in rooms.reading.signed_without_objects():
+        Departures(rooms).deliver(study_instance_uid, revision)
 
 
 def _progress(rooms: Rooms, study_instance_uid: str, revision: int, step: str, fraction: float) -> None:

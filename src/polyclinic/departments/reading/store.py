@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Engine, and_, func, insert, select, update
+from sqlalchemy import Connection, Engine, and_, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from polyclinic.core.errors import Conflict, NotFound
@@ -32,6 +32,7 @@ from polyclinic.departments.reading.tables import (
     agent_run,
     agreement,
     decision,
+    derived_object,
     dump,
     insert_new,
     lock_study,
@@ -79,7 +80,11 @@ class ReadingStore:
         fraction: float = 0.0,
         reason: str = "",
     ) -> None:
-        """Move a study along its path. A revision that is no longer the newest changes nothing."""
+        """Move a study along its path.
+
+        A revision that is no longer the newest changes nothing, nor does a step of the way to the draft that runs
+        once more, after a crash, when the revision is signed already.
+        """
         values = {
             "revision": revision,
             "state": state,
@@ -88,8 +93,12 @@ class ReadingStore:
             "reason": reason,
             "changed_at": now,
         }
+        not_behind = study_status.c.revision <= revision
+        if state is not StudyState.SIGNED:
+            not_signed = study_status.c.state.not_in([StudyState.SIGNED, StudyState.DELIVERED])
+            not_behind = or_(study_status.c.revision < revision, and_(study_status.c.revision == revision, not_signed))
         with self._engine.begin() as connection:
-            self._set(connection, study_instance_uid, values, study_status.c.revision <= revision)
+            self._set(connection, study_instance_uid, values, not_behind)
 
     def delivered(self, study_instance_uid: str, revision: int, *, now: float) -> None:
         """A signed revision has arrived everywhere it should."""

@@ -1,0 +1,69 @@
+"""SIGKILL at every step of a study's journey: after each restart it goes on, and comes out once, the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from polyclinic.app.wiring import build
+from polyclinic.core.plain import to_plain
+
+HERE = Path(__file__).parent
+STEPS = ("settle", "gather", "plan", "run", "check", "draft", "leave", "deliver", "watch")
+MOMENTS = [(when, step) for step in STEPS for when in ("before", "after") if (when, step) != ("after", "leave")]
+
+
+def life(folder: Path, *death: str) -> int:
+    """One life of the platform; its exit code, negative for a signal."""
+    command = [sys.executable, str(HERE / "mortal_house.py"), str(folder), "mortal", *death]
+    environment = os.environ | {"PYTHONPATH": str(HERE.parent / "journey" / "agents")}
+    return subprocess.run(command, env=environment, timeout=90, check=False).returncode
+
+
+def outcome(folder: Path, settings_in: Callable[..., object], study_uid: str) -> dict[str, object]:
+    """Everything that came out, without what differs between any two signings (time, and UIDs made from its hash)."""
+    services = build(settings_in(folder))
+    try:
+        rooms = services.rooms
+        runs = rooms.runs.of_revision(study_uid, 1)
+        found = rooms.reading.findings(study_uid, 1)
+        report, _ = rooms.reading.signed_report(study_uid, 1)
+        objects = rooms.outbox.objects(study_uid)
+        status = rooms.reading.status(study_uid)
+        return {
+            "state": (status.revision, status.state, status.reason),
+            "runs": [(run.run_id, run.state, run.facts) for run in runs],
+            "findings": [to_plain(item.finding) for item in found],
+            "decisions": [item.version for item in found],
+            "sections": to_plain(report.sections),
+            "objects": sorted((o.kind, o.series_instance_uid) for o in objects),
+            "instances": len(services.archive.instances(study_uid)),
+            "agreement": len([a for a in rooms.outbox.agreements() if a.study_instance_uid == study_uid]),
+        }
+    finally:
+        services.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_one_study_survives_a_kill_at_every_step(tmp_path: Path) -> None:
+    sys.path.insert(0, str(HERE.parent / "journey"))
+    from house import settings_in, study_uid
+
+    calm, hard = tmp_path / "calm", tmp_path / "hard"
+    calm.mkdir()
+    hard.mkdir()
+    assert life(calm) == 0
+    for death in MOMENTS:
+        assert life(hard, *death) == -signal.SIGKILL, f"the platform did not reach {death}"
+    assert life(hard) == 0
+    wanted = outcome(calm, settings_in, study_uid("mortal"))
+    assert outcome(hard, settings_in, study_uid("mortal")) == wanted
+    assert wanted["instances"] == 5 + 4
+    assert wanted["decisions"] == [1]
