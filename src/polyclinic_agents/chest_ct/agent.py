@@ -66,7 +66,7 @@ def run(case: Case, tools: Tools) -> Outcome:
         if isinstance(outcome, Assessed):
             return outcome
         first = first or outcome
-    assert first is not None  # noqa: S101 - the loop ran at least once
+    assert first is not None
     return first
 
 
@@ -130,7 +130,9 @@ class _Run:
             nodules = proposals.nodule_findings(scan, lungs, shown, self._origin, _nodule_limits(scan, lungs))
             findings = (
                 *nodules,
-                proposals.density_finding(scan, whole, self._origin, density_limits(scan, whole, lungs.opaque_share) + limits),
+                proposals.density_finding(
+                    scan, whole, self._origin, density_limits(scan, whole, lungs.opaque_share) + limits
+                ),
                 *proposals.volume_findings(lungs, self._origin, limits),
             )
             masks = proposals.masks(scan, lungs, shown, nodules)
@@ -157,7 +159,7 @@ class _Run:
 
 def _nodule_limits(scan: Scan, lungs: Lungs) -> tuple[str, ...]:
     limits = []
-    if max(scan.volume.facts.slice_thickness_mm or 0.0, scan.spacing_mm[0]) > 3.0:  # noqa: PLR2004
+    if max(scan.volume.facts.slice_thickness_mm or 0.0, scan.spacing_mm[0]) > 3.0:
         limits.append("Slices thicker than 3 mm hide small nodules and blur their size.")
     if lungs.opaque_share > OPAQUE_SHARE:
         limits.append("Extensive opacities: marks inside them may be parts of the opacity, and nodules may be hidden.")

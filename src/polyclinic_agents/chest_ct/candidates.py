@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numba
 import numpy as np
+import numpy.typing as npt
 
 from polyclinic_agents.chest_ct.cavities import fill_cavities
 from polyclinic_agents.chest_ct.scan import BoolArray, Float32Array, FloatArray, LabelArray, Scan
@@ -46,6 +47,16 @@ class Field:
     spacing_mm: tuple[float, float, float]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Level:
+    """The field halved so often that its voxels are `scale` times as long."""
+
+    hu: Float32Array
+    lung: BoolArray
+    spacing_mm: tuple[float, ...]
+    scale: int
+
+
 def find_candidates(scan: Scan, lungs: LabelArray) -> tuple[Candidate, ...]:
     """Spots in the lungs, strongest first."""
     field = _field(scan, lungs)
@@ -56,7 +67,8 @@ def find_candidates(scan: Scan, lungs: LabelArray) -> tuple[Candidate, ...]:
         if diameter_mm >= 8.0 * scale * GRID_MM and scale < 4:
             hu, lung = _half(hu), _half(lung.astype(np.float32)) > 0.5
             scale *= 2
-        found += _spots(hu, lung, tuple(s * scale for s in spacing), diameter_mm, field, scale)
+        level = Level(hu=hu, lung=lung, spacing_mm=tuple(s * scale for s in spacing), scale=scale)
+        found += _spots(level, diameter_mm, field)
     return _distinct(found, scan)[:MAX_CANDIDATES]
 
 
@@ -87,7 +99,7 @@ def _field(scan: Scan, lungs: LabelArray) -> Field:
         lung=_along_slices(inside, shape[0]) > 0.5,
         start=(box[0][0], box[1][0], box[2][0]),
         step=(step[0], step[1], step[2]),
-        spacing_mm=tuple(a * b for a, b in zip(step, scan.spacing_mm, strict=True)),  # type: ignore[arg-type]
+        spacing_mm=tuple(a * b for a, b in zip(step, scan.spacing_mm, strict=True)),
     )
 
 
@@ -124,9 +136,8 @@ def _smooth(values: Float32Array, sigma_mm: float, spacing_mm: tuple[float, ...]
     return out
 
 
-def _spots(
-    hu: Float32Array, lung: BoolArray, spacing_mm: tuple[float, ...], diameter_mm: float, field: Field, scale: int
-) -> list[Candidate]:
+def _spots(level: Level, diameter_mm: float, field: Field) -> list[Candidate]:
+    hu, lung, spacing_mm, scale = level.hu, level.lung, level.spacing_mm, level.scale
     # A ball answers most to a Gaussian of sigma = radius / sqrt(3).
     sigma_mm = diameter_mm / 2.0 / 3.0**0.5
     smooth = _smooth(hu, sigma_mm, spacing_mm)
@@ -141,9 +152,7 @@ def _spots(
             for p, start, step in zip(middle, field.start, field.step, strict=True)
         )
         found.append(
-            Candidate(
-                index=(index[0], index[1], index[2]), diameter_mm=diameter_mm, response_hu=float(response[at])
-            )
+            Candidate(index=(index[0], index[1], index[2]), diameter_mm=diameter_mm, response_hu=float(response[at]))
         )
     return found
 
@@ -183,13 +192,22 @@ def _dot(smooth: Float32Array, lung: BoolArray, spacing: FloatArray, sigma: np.f
                 if dzz >= 0.0 or dyy >= 0.0 or dxx >= 0.0:
                     continue  # a negative definite matrix has a negative diagonal
                 dzy = (
-                    smooth[z + 1, y + 1, x] - smooth[z + 1, y - 1, x] - smooth[z - 1, y + 1, x] + smooth[z - 1, y - 1, x]
+                    smooth[z + 1, y + 1, x]
+                    - smooth[z + 1, y - 1, x]
+                    - smooth[z - 1, y + 1, x]
+                    + smooth[z - 1, y - 1, x]
                 ) * zy
                 dzx = (
-                    smooth[z + 1, y, x + 1] - smooth[z + 1, y, x - 1] - smooth[z - 1, y, x + 1] + smooth[z - 1, y, x - 1]
+                    smooth[z + 1, y, x + 1]
+                    - smooth[z + 1, y, x - 1]
+                    - smooth[z - 1, y, x + 1]
+                    + smooth[z - 1, y, x - 1]
                 ) * zx
                 dyx = (
-                    smooth[z, y + 1, x + 1] - smooth[z, y + 1, x - 1] - smooth[z, y - 1, x + 1] + smooth[z, y - 1, x - 1]
+                    smooth[z, y + 1, x + 1]
+                    - smooth[z, y + 1, x - 1]
+                    - smooth[z, y - 1, x + 1]
+                    + smooth[z, y - 1, x - 1]
                 ) * yx
                 mean = (dzz + dyy + dxx) / 3.0
                 a, b, c = dzz - mean, dyy - mean, dxx - mean
@@ -209,7 +227,7 @@ def _dot(smooth: Float32Array, lung: BoolArray, spacing: FloatArray, sigma: np.f
 
 
 @numba.njit("int64[:,::1](float32[:,:,::1], float32)", cache=True)
-def _maxima(values: Float32Array, least: np.float32) -> LabelArray:
+def _maxima(values: Float32Array, least: np.float32) -> npt.NDArray[np.int64]:
     """Indices (n, 3) of voxels of at least `least` that no one of the 26 neighbours exceeds."""
     slices, rows, columns = values.shape
     found = np.empty((20000, 3), np.int64)

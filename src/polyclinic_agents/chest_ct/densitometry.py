@@ -1,7 +1,7 @@
 """Emphysema index and percentile density of the lungs, and why to trust them less.
 
-%LAA-950 is the share of lung voxels below -950 HU, Perc15 the value below which 15 % of them lie. Both are quantities of
-CT densitometry; no grade is derived from them here.
+%LAA-950 is the share of lung voxels below -950 HU, Perc15 the value below which 15 % of them lie. Both are quantities
+of CT densitometry; no grade is derived from them here.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ def densities(scan: Scan, labels: LabelArray) -> dict[int, Density]:
     """By lung label, and 0 for both together; a lung that is not there is left out."""
     counts = {label: np.zeros(1 - _LOWEST + 3072, dtype=np.int64) for label in (RIGHT, LEFT)}
     for image, mask in zip(scan.hu, labels, strict=True):
-        for label, histogram in counts.items():
+        for label in (RIGHT, LEFT):
             values = image[mask == label]
             if values.size:
                 shifted = np.clip(values, _LOWEST, 3071).astype(np.int64) - _LOWEST
-                histogram += np.bincount(shifted, minlength=histogram.size)
+                counts[label] += np.bincount(shifted, minlength=counts[label].size)
     counts[0] = counts[RIGHT] + counts[LEFT]
     return {label: _density(histogram) for label, histogram in sorted(counts.items()) if histogram.sum()}
 

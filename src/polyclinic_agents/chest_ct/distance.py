@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numba
 import numpy as np
+import numpy.typing as npt
 
 from polyclinic_agents.chest_ct.scan import BoolArray, Float32Array, FloatArray
 
@@ -22,11 +23,12 @@ def distance_mm(mask: BoolArray, spacing_mm: tuple[float, float, float]) -> Floa
     return np.sqrt(squared).astype(np.float32)
 
 
-@numba.njit("void(float64[::1], int64, float64, int64[::1], float64[::1], float64[::1])", cache=True)
+@numba.njit("void(float64[::1], float64, int64[::1], float64[::1], float64[::1])", cache=True)
 def _envelope(
-    line: FloatArray, count: int, step: float, places: BoolArray, borders: FloatArray, out: FloatArray
+    line: FloatArray, step: float, places: npt.NDArray[np.int64], borders: FloatArray, out: FloatArray
 ) -> None:
     """One-dimensional transform of `line` in place; the arrays are working space."""
+    count = line.size
     used = 0
     places[0] = 0
     borders[0], borders[1] = -FAR, FAR
@@ -77,14 +79,14 @@ def _squared(mask: BoolArray, step_z: float, step_y: float, step_x: float) -> Fl
         for x in range(columns):
             for y in range(rows):
                 line[y] = out[z, y, x]
-            _envelope(line, rows, step_y, places, borders, result)
+            _envelope(line[:rows], step_y, places, borders, result)
             for y in range(rows):
                 out[z, y, x] = line[y]
     for y in range(rows):
         for x in range(columns):
             for z in range(slices):
                 line[z] = out[z, y, x]
-            _envelope(line, slices, step_z, places, borders, result)
+            _envelope(line[:slices], step_z, places, borders, result)
             for z in range(slices):
                 out[z, y, x] = line[z]
     return out

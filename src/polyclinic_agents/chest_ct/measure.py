@@ -15,7 +15,7 @@ import numpy as np
 from polyclinic.core import codes
 from polyclinic.core.codes import Code
 from polyclinic_agents.chest_ct.distance import distance_mm
-from polyclinic_agents.chest_ct.scan import BoolArray, Float32Array, FloatArray, LabelArray, Scan
+from polyclinic_agents.chest_ct.scan import BoolArray, Float32Array, FloatArray, HuArray, LabelArray, Scan
 from polyclinic_agents.chest_ct.segmentation import Body, hounsfield_of
 
 SUBPIXELS = 4
@@ -81,6 +81,8 @@ class Shape:
     """Share of the surroundings that is lung with air: half for a nodule sitting on the pleura."""
     branches: float
     """Volume of what was cut off within two radii, over the body's."""
+    opening_share: float
+    """How deep the opening had to be to cut the body from what it hangs on; see `segmentation.OPENING_SHARES`."""
     contrast_hu: float
 
 
@@ -137,9 +139,13 @@ def _outline(body: Body, index: int) -> Outline | None:
     top, left = max(int(rows.min()) - 2, 0), max(int(columns.min()) - 2, 0)
     part = (slice(top, int(rows.max()) + 3), slice(left, int(columns.max()) + 3))
     # Pixels beside the body count as far as they are below the threshold: what lies above was cut off on purpose.
-    soft = np.where(mask[part], np.maximum(values[part], body.threshold_hu), np.minimum(values[part], body.threshold_hu))
+    soft = np.where(
+        mask[part], np.maximum(values[part], body.threshold_hu), np.minimum(values[part], body.threshold_hu)
+    )
     soft = np.where(mask[part], soft + 1.0, soft - 1.0)
-    return _contour(soft, body.threshold_hu, crop.start[0] + index, (top + crop.start[1], left + crop.start[2]), crop.spacing_mm)
+    return _contour(
+        soft, body.threshold_hu, crop.start[0] + index, (top + crop.start[1], left + crop.start[2]), crop.spacing_mm
+    )
 
 
 def _contour(
@@ -195,7 +201,7 @@ def _widest_chord(along: FloatArray, across: FloatArray) -> float:
     return widest
 
 
-def _attenuation(body: Body, values: Float32Array, contrast_agent: bool) -> Code:
+def _attenuation(body: Body, values: HuArray, contrast_agent: bool) -> Code:
     calcium = CONTRAST_CALCIUM_ABOVE_HU if contrast_agent else CALCIUM_ABOVE_HU
     if np.count_nonzero(values > calcium) > max(3, 0.15 * values.size):
         return codes.CALCIFIED
@@ -224,7 +230,7 @@ def _shape(body: Body, places: FloatArray, scan: Scan) -> Shape:
     extent = max(float(np.ptp(centred @ principal[:, 2])) + min(crop.spacing_mm), 1e-3)
     outside = distance_mm(~body.mask, crop.spacing_mm)
     shell = (outside > 0.8) & (outside <= 2.6)
-    surroundings = max(1, np.count_nonzero(shell))
+    surroundings = max(1.0, float(np.count_nonzero(shell)))
     dense = shell & crop.lung & body.whole
     near = (outside > 0) & (outside <= equal_mm / 2.0)
     return Shape(
@@ -236,5 +242,6 @@ def _shape(body: Body, places: FloatArray, scan: Scan) -> Shape:
         pleural=float(np.count_nonzero(shell & ~crop.lung)) / surroundings,
         aerated=float(np.count_nonzero(shell & crop.lung & (crop.hu <= body.threshold_hu))) / surroundings,
         branches=float(np.count_nonzero(near & body.whole)) * voxel_mm3 / volume,
+        opening_share=body.opening_share,
         contrast_hu=body.core_hu - body.background_hu,
     )

@@ -13,8 +13,8 @@ from polyclinic_agents.chest_ct.scan import LabelArray, Scan
 from polyclinic_agents.chest_ct.score import combined, patch_scores, shape_score
 from polyclinic_agents.chest_ct.segmentation import segment
 
-MIN_LONG_AXIS_MM = 4.0
-PROPOSE_FROM = 0.45
+MIN_LONG_AXIS_MM, MIN_MEAN_MM = 4.0, 3.5
+PROPOSE_FROM = 0.5
 """Confidence below which a mark would cost a reader more than it is worth."""
 MAX_PROPOSED = 20
 
@@ -27,15 +27,13 @@ class Scored:
     confidence: float
 
 
-def find_nodules(
-    scan: Scan, lungs: LabelArray, *, contrast_agent: bool, network: Model | None
-) -> tuple[Scored, ...]:
+def find_nodules(scan: Scan, lungs: LabelArray, *, contrast_agent: bool, network: Model | None) -> tuple[Scored, ...]:
     """Every measured candidate of at least `MIN_LONG_AXIS_MM`, most likely first, none inside another."""
     measured = []
     for candidate in find_candidates(scan, lungs):
         body = segment(scan, lungs, candidate)
         nodule = measure(scan, lungs, body, contrast_agent=contrast_agent) if body is not None else None
-        if nodule is not None and nodule.long_axis_mm >= MIN_LONG_AXIS_MM:
+        if nodule is not None and _large_enough(nodule):
             measured.append(nodule)
     confidences = [shape_score(nodule) for nodule in measured]
     if network is not None:
@@ -44,6 +42,10 @@ def find_nodules(
     scored = [Scored(nodule=n, confidence=c) for n, c in zip(measured, confidences, strict=True)]
     scored.sort(key=lambda one: (-one.confidence, one.nodule.centre))
     return _distinct(scored, scan)
+
+
+def _large_enough(nodule: Nodule) -> bool:
+    return nodule.long_axis_mm >= MIN_LONG_AXIS_MM and nodule.mean_diameter_mm >= MIN_MEAN_MM
 
 
 def proposed(scored: tuple[Scored, ...]) -> tuple[Scored, ...]:

@@ -44,14 +44,20 @@ def nodule_findings(
     scan: Scan, lungs: Lungs, shown: Sequence[Scored], origin: Origin, limits: tuple[str, ...]
 ) -> tuple[Finding, ...]:
     """One finding per nodule, in the order given; segment n of mask ``nodules`` is the n-th."""
-    return tuple(_nodule(scan, lungs, one, number, origin, limits) for number, one in enumerate(shown, 1))
+
+    def on_side(one: Scored) -> int:
+        return _lung_at(lungs, one.nodule.centre)
+
+    return tuple(_nodule(scan, one, (on_side(one), n), origin, limits) for n, one in enumerate(shown, 1))
 
 
-def _nodule(scan: Scan, lungs: Lungs, one: Scored, number: int, origin: Origin, limits: tuple[str, ...]) -> Finding:
+def _nodule(scan: Scan, one: Scored, place: tuple[int, int], origin: Origin, limits: tuple[str, ...]) -> Finding:
+    """`place` is the lung it lies in and its number."""
+    lung, number = place
     nodule = one.nodule
     centre = _point(scan.to_patient(nodule.centre))
     corners = scan.to_patient(np.asarray([nodule.low, nodule.high]))
-    site, side = _SITES[_lung_at(lungs, nodule.centre)]
+    site, side = _SITES[lung]
     sizes = (
         (codes.LONG_AXIS, nodule.long_axis_mm, units.MILLIMETRE, _DIAMETER_METHOD),
         (codes.SHORT_AXIS, nodule.short_axis_mm, units.MILLIMETRE, _DIAMETER_METHOD),
@@ -82,7 +88,8 @@ def _nodule(scan: Scan, lungs: Lungs, one: Scored, number: int, origin: Origin, 
             segment=number,
         ),
         measurements=tuple(
-            Measurement(code=code, value=round(value, 1), unit=unit, method=method) for code, value, unit, method in sizes
+            Measurement(code=code, value=round(value, 1), unit=unit, method=method)
+            for code, value, unit, method in sizes
         ),
         attributes=(Attribute(code=codes.NODULE_ATTENUATION, value=nodule.attenuation),),
         confidence=round(one.confidence, 3),
@@ -94,9 +101,7 @@ def _nodule(scan: Scan, lungs: Lungs, one: Scored, number: int, origin: Origin, 
 def _lung_at(lungs: Lungs, centre: tuple[float, float, float]) -> int:
     """The lung of a nodule: by the mask, or by the nearer side where its middle is outside."""
     place = [min(max(round(c), 0), n - 1) for c, n in zip(centre, lungs.labels.shape, strict=True)]
-    window = lungs.labels[
-        place[0], max(0, place[1] - 12) : place[1] + 13, max(0, place[2] - 12) : place[2] + 13
-    ]
+    window = lungs.labels[place[0], max(0, place[1] - 12) : place[1] + 13, max(0, place[2] - 12) : place[2] + 13]
     right, left = (int(np.count_nonzero(window == label)) for label in (RIGHT, LEFT))
     return RIGHT if right >= left else LEFT
 

@@ -25,15 +25,16 @@ PATCH_RANGE_HU = (-1000.0, 400.0)
 def shape_score(nodule: Nodule) -> float:
     """Probability in (0, 1) from shape alone."""
     shape = nodule.shape
-    log_odds = 1.6
+    log_odds = 1.7
     log_odds -= 9.0 * max(0.0, 0.78 - shape.compactness)
     log_odds -= 1.6 * max(0.0, shape.elongation - 1.4)
     log_odds -= 1.2 * max(0.0, shape.flatness - 1.5)
     log_odds -= 8.0 * max(0.0, shape.attached - 0.03)
-    log_odds -= 0.7 * shape.branches
+    log_odds -= 1.0 * shape.branches
+    log_odds -= 5.0 * max(0.0, shape.opening_share - 0.5)
     log_odds -= 8.0 * max(0.0, 0.5 - shape.aerated)
     log_odds += 0.8 * min(1.0, max(-1.0, (shape.contrast_hu - 350.0) / 300.0))
-    log_odds += 0.5 * min(1.0, max(-1.0, (nodule.mean_diameter_mm - 5.0) / 2.0))
+    log_odds += 0.8 * min(1.0, max(-1.0, (nodule.mean_diameter_mm - 5.5) / 2.0))
     return _probability(log_odds)
 
 
@@ -66,7 +67,7 @@ def patch(scan: Scan, nodule: Nodule, slice_index: int) -> Float32Array:
     padded = cv2.copyMakeBorder(image, half, half, half, half, cv2.BORDER_CONSTANT, value=PATCH_RANGE_HU[0])
     window = padded[row : row + size[1], column : column + size[0]]
     bottom, top = PATCH_RANGE_HU
-    return np.clip((window - bottom) / (top - bottom), 0.0, 1.0).astype(np.float32)
+    return np.asarray(np.clip((window - bottom) / (top - bottom), 0.0, 1.0), dtype=np.float32)
 
 
 def combined(shape: float, network: float) -> float:

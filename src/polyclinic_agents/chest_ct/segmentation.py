@@ -1,4 +1,4 @@
-"""One candidate as a body of voxels: threshold at a share of its contrast, without the vessels and pleura it touches."""
+"""One candidate as a body of voxels: threshold at a share of its contrast, without vessels and pleura it touches."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import numpy as np
 from polyclinic_agents.chest_ct.candidates import Candidate
 from polyclinic_agents.chest_ct.cavities import fill_cavities
 from polyclinic_agents.chest_ct.distance import distance_mm
-from polyclinic_agents.chest_ct.scan import BoolArray, Float32Array, FloatArray, HuArray, LabelArray, Scan
+from polyclinic_agents.chest_ct.scan import BoolArray, Float32Array, HuArray, LabelArray, Scan
 
 LUNG_HU = -860.0
 """Lung around a nodule where the scan shows too little of it."""
 THRESHOLD_LIMITS_HU = (-760.0, -300.0)
 EDGE_SHARE = 0.4
 """Where between lung and core the border lies: a little outside half, where readers see it in a lung window."""
-OPENING_SHARE = 0.5
-"""What is thinner than this share of the body at its thickest place is a vessel or a strand."""
+OPENING_SHARES = (0.5, 0.7, 0.85)
+"""What is thinner than this share of the body at its thickest place is a vessel or a strand; the next share is tried
+where the body still runs out of the crop."""
 MAX_HALF_MM = 42.0
 
 
@@ -50,8 +51,13 @@ class Body:
     core_hu: float
     radius_mm: float
     """Of the largest ball inside."""
+    opening_share: float
+    """Of `OPENING_SHARES`, the one that cut the body free."""
     halo: bool
     """Whether ground glass around a denser core was taken in."""
+
+
+Cut = tuple[BoolArray, BoolArray, float, float]
 
 
 def segment(scan: Scan, lungs: LabelArray, candidate: Candidate) -> Body | None:
@@ -81,12 +87,12 @@ def _segment_within(scan: Scan, lungs: LabelArray, candidate: Candidate, half_mm
     made = _body(crop, threshold, reach_mm)
     if made is None:
         return None
-    mask, whole, radius = made
+    mask, whole, radius, share = made
     halo = False
     if core > -450.0 and not _touches_edge(mask):
-        glass = _halo(crop, mask, threshold, background, reach_mm)
+        glass = _halo(crop, mask, radius, (background, threshold), reach_mm)
         if glass is not None:
-            mask, whole, radius = glass
+            mask, whole, radius, share = glass
             halo = True
     return Body(
         crop=crop,
@@ -96,6 +102,7 @@ def _segment_within(scan: Scan, lungs: LabelArray, candidate: Candidate, half_mm
         background_hu=background,
         core_hu=core,
         radius_mm=radius,
+        opening_share=share,
         halo=halo,
     )
 
@@ -121,9 +128,7 @@ def cut(scan: Scan, lungs: LabelArray, index: tuple[float, float, float], half_m
         for axis, n in enumerate(hu.shape)
     ]
     away = np.sqrt(axes[0][:, None, None] ** 2 + axes[1][None, :, None] ** 2 + axes[2][None, None, :] ** 2)
-    return Crop(
-        hu=hu, lung=mask, start=start, finer=finer, spacing_mm=fine_spacing, away_mm=away.astype(np.float32)
-    )
+    return Crop(hu=hu, lung=mask, start=start, finer=finer, spacing_mm=fine_spacing, away_mm=away.astype(np.float32))
 
 
 def _subdivided(planes: Float32Array, finer: int) -> Float32Array:
@@ -140,10 +145,8 @@ def _subdivided(planes: Float32Array, finer: int) -> Float32Array:
     return out
 
 
-def _body(
-    crop: Crop, threshold: float, reach_mm: float
-) -> tuple[BoolArray, BoolArray, float] | None:
-    """Opened body, whole connected part and inscribed radius at one threshold."""
+def _body(crop: Crop, threshold: float, reach_mm: float) -> Cut | None:
+    """Opened body, whole connected part, inscribed radius and opening share at one threshold."""
     above = crop.lung & (crop.hu > threshold)
     labels, count = cc3d.connected_components(above, connectivity=6, return_N=True)
     if count == 0:
@@ -155,12 +158,16 @@ def _body(
         return None
     whole = labels == labels[peak]
     radius = float(distance[peak])
-    return _opened(whole, distance, peak, radius, crop), whole, radius
+    mask = whole
+    for share in OPENING_SHARES:
+        mask = _opened(whole, distance, peak, share * radius, crop)
+        if not _touches_edge(mask):
+            break
+    return mask, whole, radius, share
 
 
-def _opened(whole: BoolArray, distance: FloatArray, peak: tuple[np.intp, ...], radius: float, crop: Crop) -> BoolArray:
-    """Erode by a share of the thickness, keep the part around the peak, grow it back inside the whole."""
-    depth = OPENING_SHARE * radius
+def _opened(whole: BoolArray, distance: Float32Array, peak: tuple[np.intp, ...], depth: float, crop: Crop) -> BoolArray:
+    """Erode by `depth` mm, keep the part around the peak, grow it back inside the whole."""
     core = whole & (distance > depth)
     labels = cc3d.connected_components(core, connectivity=6)
     if labels[peak] == 0:
@@ -171,21 +178,28 @@ def _opened(whole: BoolArray, distance: FloatArray, peak: tuple[np.intp, ...], r
 
 
 def _halo(
-    crop: Crop, solid: BoolArray, threshold: float, background: float, reach_mm: float
-) -> tuple[BoolArray, BoolArray, float] | None:
-    """The wider body of ground glass around a dense core, if there is a plateau and not just a blurred edge."""
+    crop: Crop, solid: BoolArray, solid_radius: float, levels_hu: tuple[float, float], reach_mm: float
+) -> Cut | None:
+    """The wider body of ground glass around a dense core, if there is a plateau and not just a blurred edge.
+
+    `levels_hu` are the lung around it and the threshold of the core.
+    """
+    background, threshold = levels_hu
     made = _body(crop, background + 110.0, reach_mm)
     if made is None or _touches_edge(made[0]):
         return None
-    mask, whole, radius = made
+    mask, whole, radius, opening = made
     voxel = float(np.prod(crop.spacing_mm))
     thin = (np.count_nonzero(solid) * voxel * 6 / np.pi) ** (1 / 3)
     wide = (np.count_nonzero(mask) * voxel * 6 / np.pi) ** (1 / 3)
     rim = mask & (distance_mm(~solid, crop.spacing_mm) > 1.2) & (crop.hu < threshold)
-    share = np.count_nonzero(rim) / max(1, np.count_nonzero(mask))
-    if wide - thin < max(2.2, 0.2 * thin) or share < 0.2 or float(np.median(crop.hu[rim])) < background + 140.0:
+    share = float(np.count_nonzero(rim)) / max(1.0, float(np.count_nonzero(mask)))
+    # Glass surrounds the core, so the ball inside grows too; a vessel beside a solid nodule adds on one side only.
+    surrounds = radius - solid_radius > max(0.9, 0.3 * (wide - thin))
+    plateau = share > 0.2 and float(np.median(crop.hu[rim])) > background + 140.0
+    if not surrounds or not plateau or wide - thin < max(1.9, 0.2 * thin):
         return None
-    return mask, whole, radius
+    return mask, whole, radius, opening
 
 
 def _touches_edge(mask: BoolArray) -> bool:

@@ -78,7 +78,9 @@ def check_lungs(scan: Scan, lungs: Lungs | None) -> Lungs:
         if is_cut
     ]
     if cut:
-        raise Unsuitable("chest-ct.incomplete-lungs", f"The lungs are cut off at the {' and '.join(cut)} of the images.")
+        raise Unsuitable(
+            "chest-ct.incomplete-lungs", f"The lungs are cut off at the {' and '.join(cut)} of the images."
+        )
     total = sum(lungs.volumes_ml)
     if not MIN_TOTAL_ML < total < MAX_TOTAL_ML:
         raise Unsuitable("chest-ct.implausible-lungs", f"What was found as lungs has {total:.0f} mL, which cannot be.")
