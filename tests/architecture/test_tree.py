@@ -10,7 +10,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 VAGUE = re.compile(r"(^|_)(util|utils|helper|helpers|manager|common|misc|base)(_|$)")
-MARKS = re.compile("|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X", "raise NotImplemented" + "Error", "coming " + "soon")))
+MARKS = re.compile(
+    "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X", "raise NotImplemented" + "Error", "coming " + "soon"))
+)
 
 
 def tracked(*patterns: str) -> list[Path]:

@@ -44,9 +44,9 @@ class VolumeGeometry:
     def to_patient(self, index: npt.ArrayLike) -> FloatArray:
         """Indices ``(..., 3)`` in (slice, row, column), fractions allowed -> LPS mm ``(..., 3)``."""
         matrix = self.index_to_patient_matrix()
-        return np.asarray(index, dtype=np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
+        return np.asarray(np.asarray(index, dtype=np.float64) @ matrix[:3, :3].T + matrix[:3, 3])
 
     def to_index(self, point_mm: npt.ArrayLike) -> FloatArray:
         """LPS mm ``(..., 3)`` -> fractional (slice, row, column) indices ``(..., 3)``."""
         inverse = np.linalg.inv(self.index_to_patient_matrix())
-        return np.asarray(point_mm, dtype=np.float64) @ inverse[:3, :3].T + inverse[:3, 3]
+        return np.asarray(np.asarray(point_mm, dtype=np.float64) @ inverse[:3, :3].T + inverse[:3, 3])
