@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -108,7 +108,7 @@ class Guarded:
 def create_app(
     gate: Gate,
     *,
-    routers: Iterable[tuple[str, Any]],
+    routers: Iterable[tuple[str, APIRouter, Action | None]],
     page: Path,
     upload_limit_mb: int,
     ready: Callable[[], bool],
@@ -119,7 +119,7 @@ def create_app(
     Parameters
     ----------
     routers
-        (prefix, router) of every part; each of their routes declares its action at `gate`.
+        (prefix, router, action) of every part; the action is None where each route declares its own at `gate`.
     page
         Folder of the built page; a text says how to build it where it is missing.
     ready
@@ -134,8 +134,8 @@ def create_app(
     )
     app.add_middleware(Guarded, upload_limit_bytes=upload_limit_mb * 1_000_000)
     _add_error_handlers(app)
-    for prefix, router in routers:
-        app.include_router(router, prefix=prefix)
+    for prefix, router, action in routers:
+        app.include_router(router, prefix=prefix, dependencies=[Depends(gate.allow(action))] if action else [])
     _add_health(app, gate, ready, metrics)
     _add_page(app, gate, page.resolve())
     return app

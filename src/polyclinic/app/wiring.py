@@ -136,10 +136,10 @@ def build_app(services: Services, *, ready: Callable[[], bool]) -> FastAPI:
     return create_app(
         gate,
         routers=(
-            ("/api/v1", session_router(gate, version=polyclinic.__version__, demo_reader=demo)),
-            ("/api/v1", screens_router(services.worklist, study_screen, services.feed, allow)),
-            ("/api/v1", reading_router(services.desk, rooms.outbox, allow)),
-            ("/dicom-web", dicomweb_router(services.archive, authorize)),
+            ("/api/v1", session_router(gate, version=polyclinic.__version__, demo_reader=demo), None),
+            ("/api/v1", screens_router(services.worklist, study_screen, services.feed, allow), None),
+            ("/api/v1", reading_router(services.desk, rooms.outbox, allow), None),
+            ("/dicom-web", dicomweb_router(services.archive, authorize), Action.DICOM_SEARCH),
         ),
         page=settings.page,
         upload_limit_mb=settings.upload_limit_mb,

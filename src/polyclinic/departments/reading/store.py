@@ -357,6 +357,20 @@ class ReadingStore:
         ).scalar_one_or_none()
         return from_plain(Signature, orjson.loads(text)) if text else None
 
+    def signed_without_objects(self) -> tuple[tuple[str, int], ...]:
+        """(study, revision) of every signature from which nothing was made yet."""
+        made = and_(
+            derived_object.c.study_instance_uid == signature.c.study_instance_uid,
+            derived_object.c.revision == signature.c.revision,
+        )
+        query = (
+            select(signature.c.study_instance_uid, signature.c.revision)
+            .outerjoin(derived_object, made)
+            .where(derived_object.c.sop_instance_uid.is_(None))
+        )
+        with self._engine.connect() as connection:
+            return tuple((row.study_instance_uid, row.revision) for row in connection.execute(query))
+
     def signed_report(self, study_instance_uid: str, revision: int) -> tuple[Report, tuple[DecidedFinding, ...]] | None:
         """What was signed, as it was, or None."""
         with self._engine.connect() as connection:

@@ -48,7 +48,7 @@ class _Route(APIRoute):
         return handled
 
 
-_OVERRIDES = {"dicomweb.not-acceptable": 406, "dicomweb.media-type": 415}
+_OVERRIDES = {"dicomweb.not-acceptable": 406, "dicomweb.media-type": 415, "access.sign-in": 401}
 
 
 def dicomweb_router(archive: SqlArchive, authorize: Authorize) -> APIRouter:
