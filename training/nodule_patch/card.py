@@ -31,15 +31,16 @@ this repository.
 
 ## Training
 `training/nodule_patch/`: recipe chosen among {recipes} by short runs on two of five blocks, then {members} networks,
-each leaving one block out; {epochs} epochs, seed {seed}, CPU, {minutes} minutes for the members on a busy machine. Augmentation: quarter turns,
-flips, zoom {zoom_out:.2f} to {zoom_in:.2f}, shift up to {shift:.1f} pixels, small rotation, gain, offset, noise,
-recompression as JPEG.
+each leaving one block out; {epochs} epochs, seed {seed}, CPU, {minutes} minutes for the members on a busy machine.
+Augmentation: quarter turns, flips, zoom {zoom_out:.2f} to {zoom_in:.2f}, shift up to {shift:.1f} pixels, small
+rotation, gain, offset, noise, recompression as JPEG.
 The sigmoid is fitted on the predictions of each network for its own left-out block. The ensemble averages, so it is
 a little less extreme than the networks for which the sigmoid was fitted.
 
 ## Figures
 The recipe was chosen with one of the left-out blocks, so the out-of-fold column flatters a little; the test block
-was scored once, after every choice. 95 % intervals by drawing blocks of 3,000 candidate rows (about five scans) 1,000 times with replacement.
+was scored once, after every choice. 95 % intervals by drawing blocks of 3,000 candidate rows (about five scans)
+1,000 times with replacement.
 
 | | out of fold, single networks | test block, the shipped model |
 |---|---|---|
