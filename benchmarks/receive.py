@@ -24,8 +24,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+
+from polyclinic.departments.archive.schema import metadata
+from polyclinic.departments.archive.store import SqlArchive
+from polyclinic.edges.dimse.node import DimseNode
+from polyclinic.edges.sql.engine import open_engine
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = os.environ | {"TCP_NODELAY": "1"}
@@ -106,11 +112,6 @@ RECEIVERS: dict[str, tuple[str, Callable[[Path, int], list[str]]]] = {
 
 def serve(folder: Path, port: int) -> None:
     """Run Polyclinic's archive and node until terminated."""
-    from polyclinic.departments.archive.schema import metadata
-    from polyclinic.departments.archive.store import SqlArchive
-    from polyclinic.edges.dimse.node import DimseNode
-    from polyclinic.edges.sql.engine import open_engine
-
     engine = open_engine(f"sqlite:///{folder / 'index.db'}")
     metadata.create_all(engine)
     archive = SqlArchive(engine, folder / "segments")
@@ -136,26 +137,34 @@ def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     raise SystemExit(f"{process.args} does not listen")
 
 
-def measure(command: Callable[[Path, int], list[str]], folders: list[list[Path]], count: int) -> float:
-    """Instances per second of one fresh receiver; every sender must report success for all."""
+def processor_seconds(server: psutil.Process) -> float:
+    """Processor time of a receiver and its children, those that have ended included."""
+    times = server.cpu_times()
+    total = times.user + times.system + times.children_user + times.children_system
+    return total + sum(sum(child.cpu_times()[:2]) for child in server.children(recursive=True))
+
+
+def measure(command: Callable[[Path, int], list[str]], groups: list[list[Path]], count: int) -> tuple[float, float]:
+    """Instances per second and processor milliseconds per instance of one fresh receiver."""
     place = Path(tempfile.mkdtemp(prefix="polyclinic-bench-"))
     port = free_port()
-    server = subprocess.Popen(
-        command(place, port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT
-    )
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": ENVIRONMENT}
+    server = subprocess.Popen(command(place, port), **quiet)
     try:
         wait_for(port, server)
         time.sleep(0.3)
-        start = time.perf_counter()
+        process = psutil.Process(server.pid)
+        before, start = processor_seconds(process), time.perf_counter()
         senders = [
             subprocess.Popen(["storescu", "127.0.0.1", str(port), "+sd", *map(str, group)], env=ENVIRONMENT)
-            for group in folders
+            for group in groups
         ]
         codes = [sender.wait(RUN_S) for sender in senders]
         seconds = time.perf_counter() - start
         if any(codes):
             raise SystemExit(f"a sender failed: {codes}")
-        return count / seconds
+        time.sleep(0.1)
+        return count / seconds, (processor_seconds(process) - before) / count * 1000
     finally:
         server.terminate()
         server.wait(30)
@@ -180,26 +189,27 @@ def main() -> None:
         folders = write_instances(source, options.instances, 4)
         print(f"{options.instances} CT instances of 512 KB, {options.rounds} rounds")
         for associations, groups in ((1, [folders]), (4, [[folder] for folder in folders])):
-            rates: dict[str, list[float]] = {name: [] for name in chosen}
+            runs: dict[str, list[tuple[float, float]]] = {name: [] for name in chosen}
             for _ in range(options.rounds):
                 for name, (_, command) in chosen.items():
-                    rates[name].append(measure(command, groups, options.instances))
-            report(associations, rates)
+                    runs[name].append(measure(command, groups, options.instances))
+            report(associations, runs)
     finally:
         shutil.rmtree(source)
 
 
-def report(associations: int, rates: dict[str, list[float]]) -> None:
+def report(associations: int, runs: dict[str, list[tuple[float, float]]]) -> None:
     """Median and spread, and the ratio of Polyclinic to each peer round by round."""
-    print(
-        f"\n| {associations} association{'s' * (associations > 1)} | instances/s (spread) | Polyclinic is (spread) |\n|---|---|---|"
-    )
-    ours = rates.get("polyclinic", [])
-    for name, values in rates.items():
-        ratios = [mine / other for mine, other in zip(ours, values, strict=True)] if ours else []
+    title = f"{associations} association{'s' * (associations > 1)}"
+    print(f"\n| {title} | instances/s (spread) | Polyclinic is (spread) | processor ms/instance |\n|---|---|---|---|")
+    ours = [rate for rate, _ in runs.get("polyclinic", [])]
+    for name, values in runs.items():
+        rates = [rate for rate, _ in values]
+        ratios = [mine / other for mine, other in zip(ours, rates, strict=True)] if ours else []
         ratio = f"{statistics.median(ratios):.2f} x ({min(ratios):.2f} to {max(ratios):.2f})" if ratios else ""
-        spread = f"{statistics.median(values):.0f} ({min(values):.0f} to {max(values):.0f})"
-        print(f"| {name} | {spread} | {ratio} |")
+        spread = f"{statistics.median(rates):.0f} ({min(rates):.0f} to {max(rates):.0f})"
+        processor = statistics.median(milliseconds for _, milliseconds in values)
+        print(f"| {name} | {spread} | {ratio} | {processor:.1f} |")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from polyclinic.departments.archive import schema
 from polyclinic.departments.archive.contracts import DERIVED_SOURCE
 from polyclinic.departments.archive.entries import Entry
 from polyclinic.departments.archive.intake import Facts, series_values, study_values
-from polyclinic.departments.archive.prepared import Prepared
+from polyclinic.departments.archive.prepared import Pinned, Prepared
 from polyclinic.departments.archive.segments import Place, Segments
 
 _KNOWN_SERIES = 100_000
@@ -75,8 +75,11 @@ class Committer:
     """Writes arrivals to the index; `commit` returns once the row is committed."""
 
     def __init__(self, engine: Engine, segments: Segments) -> None:
-        self._engine = engine
         self._segments = segments
+        self._pinned = Pinned(engine)
+        driver: Any = engine.dialect.loaded_dbapi
+        self._integrity_errors = (IntegrityError, driver.IntegrityError)
+        self._operational_errors = (OperationalError, driver.OperationalError)
         self._turn = threading.Condition()
         self._waiting: list[Arrival] = []
         self._leading = False
@@ -120,13 +123,13 @@ class Committer:
     def _write_or_blame(self, group: list[Arrival]) -> None:
         try:
             self._write(group)
-        except IntegrityError:
+        except self._integrity_errors:
             if len(group) == 1:
                 group[0].error = AlreadyIndexed()
                 return
             for arrival in group:
                 self._write_or_blame([arrival])
-        except OperationalError as error:
+        except self._operational_errors as error:
             failure = index_failure(error)
             for arrival in group:
                 arrival.error = failure
@@ -140,11 +143,10 @@ class Committer:
         new = [arrival for arrival in group if arrival.facts is not None]
         asides = [arrival for arrival in group if arrival.facts is None]
         learned: set[tuple[str, str]] = set()
-        with self._engine.connect() as connection:
-            begin_writing(connection)
+        with self._pinned.transaction() as (connection, cursor):
             if new:
-                self._insert.run_all(connection, [arrival.row for arrival in new])
-                self._count(connection, new, learned)
+                self._insert.run(cursor, *(arrival.row for arrival in new))
+                self._count(connection, cursor, new, learned)
             for arrival in asides:
                 connection.execute(insert(schema.aside), arrival.row)
                 connection.execute(
@@ -153,12 +155,15 @@ class Committer:
                     .values(kept_aside_count=schema.study.c.kept_aside_count + 1)
                 )
             note_sealed(connection, self._segments, older_than_s=_SEALED_FOR_SURE_S)
-            connection.commit()
         if len(self._known) > _KNOWN_SERIES:
             self._known.clear()
         self._known |= learned
 
-    def _count(self, connection: Connection, new: list[Arrival], learned: set[tuple[str, str]]) -> None:
+    def close(self) -> None:
+        """Give the database connection back; nothing may be committed afterwards."""
+        self._pinned.close()
+
+    def _count(self, connection: Connection, cursor: Any, new: list[Arrival], learned: set[tuple[str, str]]) -> None:
         by_series: dict[tuple[str, str], list[Arrival]] = defaultdict(list)
         for arrival in new:
             by_series[arrival.row["study_instance_uid"], arrival.row["series_instance_uid"]].append(arrival)
@@ -166,10 +171,10 @@ class Committer:
             if key not in self._known:
                 _introduce(connection, arrivals[0])
                 learned.add(key)
-            self._count_series.run(connection, {"study": key[0], "series": key[1], "n": len(arrivals)})
+            self._count_series.run(cursor, {"study": key[0], "series": key[1], "n": len(arrivals)})
             primary = [a.row["received_at_us"] for a in arrivals if not a.row["derived"]]
             numbers = {"study": key[0], "n": len(arrivals), "primary": len(primary), "last": max(primary, default=0)}
-            self._count_study.run(connection, numbers)
+            self._count_study.run(cursor, numbers)
 
 
 _SERIES, _STUDY = schema.series.c, schema.study.c
@@ -242,9 +247,9 @@ def note_sealed(connection: Connection, segments: Segments, *, older_than_s: flo
         connection.execute(insert(schema.segment), {"name": name, "size_bytes": size_bytes})
 
 
-def index_failure(error: OperationalError) -> PolyclinicError:
+def index_failure(error: Exception) -> PolyclinicError:
     """What a failed transaction means to the sender."""
-    reason = str(error.orig)
+    reason = str(error)
     if "full" in reason or "No space" in reason:
         return Unavailable(
             "archive.out-of-space", "The disk of the archive's index is full: make room, then send again"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, RowMapping, bindparam, insert, select, update
+from sqlalchemy import Engine, RowMapping, insert, select, update
 
 from polyclinic.core.errors import NotFound
 from polyclinic.core.people import Patient
@@ -16,7 +16,6 @@ from polyclinic.departments.archive.commit import begin_writing
 from polyclinic.departments.archive.contracts import InstanceRecord, SeriesRecord, StudyRecord, StudySnapshot
 from polyclinic.departments.archive.intake import date_of
 from polyclinic.departments.archive.ports import KeptFile, UnsettledStudy
-from polyclinic.departments.archive.prepared import Prepared
 from polyclinic.departments.archive.segments import Place, Segments
 
 
@@ -27,8 +26,6 @@ class ArchiveReads:
         self.engine = engine
         self.segments = segments
         self.arrivals = arrivals
-        by_uid = select(schema.instance).where(schema.instance.c.sop_instance_uid == bindparam("uid"))
-        self._by_uid = Prepared(engine, by_uid)
 
     def study(self, study_instance_uid: str) -> StudyRecord:
         """See `Archive.study`."""
@@ -180,7 +177,8 @@ class ArchiveReads:
 
     def _row(self, sop_instance_uid: str) -> Any:
         with self.engine.connect() as connection:
-            return self._by_uid.run(connection, {"uid": sop_instance_uid}).first()
+            query = select(schema.instance).where(schema.instance.c.sop_instance_uid == sop_instance_uid)
+            return connection.execute(query).first()
 
     def _first(self, query: Any) -> RowMapping | None:
         with self.engine.connect() as connection:

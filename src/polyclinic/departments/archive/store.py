@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, bindparam, select
 from sqlalchemy.exc import OperationalError
 
 from polyclinic.core.errors import PolyclinicError, Rejected
@@ -22,6 +22,7 @@ from polyclinic.departments.archive.contracts import Receipt
 from polyclinic.departments.archive.entries import MAX_ENTRY_BYTES, Entry, aside_name, entry_name
 from polyclinic.departments.archive.file_meta import file_meta
 from polyclinic.departments.archive.intake import Facts, examine_dataset, examine_file
+from polyclinic.departments.archive.prepared import Pinned, Prepared
 from polyclinic.departments.archive.reads import ArchiveReads
 from polyclinic.departments.archive.recovery import recover
 from polyclinic.departments.archive.segments import SEGMENT_BYTES, Place, Segments
@@ -49,6 +50,9 @@ class SqlArchive(ArchiveReads):
     ) -> None:
         super().__init__(engine, Segments(segments_folder, segment_bytes=segment_bytes, lanes=lanes), Arrivals())
         self._committer = Committer(engine, self.segments)
+        self._reader = Pinned(engine)
+        known = select(schema.instance.c.size_bytes).where(schema.instance.c.sop_instance_uid == bindparam("uid"))
+        self._is_known = Prepared(engine, known)
         self._claims: dict[str, threading.Event] = {}
         self._claiming = threading.Lock()
         recovered = recover(engine, self.segments, self._committer)
@@ -58,6 +62,8 @@ class SqlArchive(ArchiveReads):
     def close(self) -> None:
         """Finish the segments that are being written."""
         self.segments.close()
+        self._committer.close()
+        self._reader.close()
         with self.engine.connect() as connection:
             note_sealed(connection, self.segments)
             connection.commit()
@@ -115,10 +121,7 @@ class SqlArchive(ArchiveReads):
         if size_bytes > MAX_ENTRY_BYTES:
             raise Rejected("archive.too-large", "An instance of more than 8 GB cannot be kept: split it at the source")
         with self._claim(facts.sop_instance_uid):
-            try:
-                here = self._row(facts.sop_instance_uid)
-            except OperationalError as error:
-                raise index_failure(error) from error
+            here = self._row(facts.sop_instance_uid) if self._knows(facts.sop_instance_uid) else None
             if here is None:
                 try:
                     self._append(facts, buffers, dataset_offset, source, beside=None)
@@ -129,6 +132,15 @@ class SqlArchive(ArchiveReads):
             if here.transfer_syntax_uid == facts.transfer_syntax_uid and self._holds(here, dataset):
                 return Receipt.SAME
             return self._keep_aside(here, facts, buffers, dataset_offset, source)
+
+    def _knows(self, sop_instance_uid: str) -> bool:
+        driver: Any = self.engine.dialect.loaded_dbapi
+        try:
+            with self._reader.reading() as cursor:
+                self._is_known.run(cursor, {"uid": sop_instance_uid})
+                return cursor.fetchone() is not None
+        except (driver.OperationalError, OperationalError) as error:
+            raise index_failure(error) from error
 
     @contextmanager
     def _claim(self, sop_instance_uid: str) -> Iterator[None]:
