@@ -1,0 +1,16 @@
+"""The concepts this agent proposes. No standard code says "pattern on a radiograph, cause open", so they are local."""
+
+from __future__ import annotations
+
+from polyclinic.core.codes import LOCAL, Code
+
+OPACITY = Code(
+    system=LOCAL,
+    code="chest-xray-pneumonia-type-opacity",
+    display="Pneumonia-type opacity on chest radiograph",
+)
+TUBERCULOSIS_PATTERN = Code(
+    system=LOCAL,
+    code="chest-xray-tuberculosis-pattern",
+    display="Pattern suspicious for pulmonary tuberculosis on chest radiograph",
+)

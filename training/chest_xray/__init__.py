@@ -1,0 +1,1 @@
+"""Training, evaluation and confounding checks of the chest X-ray models."""
