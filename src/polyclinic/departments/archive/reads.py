@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
 
@@ -82,6 +83,10 @@ class ArchiveReads:
     def stream(self, kept: KeptFile) -> Iterator[bytes]:
         """A kept DICOM file in pieces of bounded size."""
         return self.segments.chunks(_place(kept))
+
+    def parts(self, kept: KeptFile) -> AbstractContextManager[Callable[[int, int], bytes]]:
+        """Reader of stretches ``(start, stop)`` of a kept DICOM file, for many small reads."""
+        return self.segments.parts(_place(kept))
 
     def unsettled(self) -> tuple[UnsettledStudy, ...]:
         """See `Archive.unsettled`."""

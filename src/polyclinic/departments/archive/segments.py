@@ -13,7 +13,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -192,6 +192,23 @@ class Segments:
                     raise _lost()
                 position += len(data)
                 yield data
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def parts(self, place: Place) -> Iterator[Callable[[int, int], bytes]]:
+        """Reader of stretches ``(start, stop)`` of one kept file, for many small reads."""
+        try:
+            descriptor = os.open(self.folder / place.segment, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise _lost() from error
+
+        def read(start: int, stop: int) -> bytes:
+            stop = min(stop, place.size_bytes)
+            return os.pread(descriptor, max(stop - start, 0), place.offset_bytes + start)
+
+        try:
+            yield read
         finally:
             os.close(descriptor)
 

@@ -12,11 +12,12 @@ from polyclinic.core.errors import NotFound, Rejected
 from polyclinic.departments.archive.ports import KeptFile
 from polyclinic.departments.archive.store import SqlArchive
 from polyclinic.edges.dicomweb.addresses import instance_url, service_url
+from polyclinic.edges.dicomweb.frames import Frames
 from polyclinic.edges.dicomweb.model import Json, to_json
 from polyclinic.edges.dicomweb.multipart import new_boundary, write_parts
 from polyclinic.edges.dicomweb.negotiation import frame_answer, wants_single_part
 from polyclinic.edges.dicomweb.rendered import rendered_frame
-from polyclinic.edges.dicomweb.stored import bulk_value, decoded_frames, frames_of, header_of
+from polyclinic.edges.dicomweb.stored import bulk_value, decoded_frames, header_of
 
 Authorize = Callable[[Request, str, str | None], None]
 JSON_TYPE = "application/dicom+json"
@@ -32,6 +33,7 @@ def metadata_of(archive: SqlArchive, kept: KeptFile, url: str) -> Json:
 
 def add_retrieve_routes(router: APIRouter, archive: SqlArchive, authorize: Authorize) -> None:
     """Retrieval of studies, series, instances and their parts."""
+    reader = Frames(archive)
 
     def files(request: Request, study: str, series: str | None = None) -> tuple[KeptFile, ...]:
         authorize(request, "read", study)
@@ -85,7 +87,7 @@ def add_retrieve_routes(router: APIRouter, archive: SqlArchive, authorize: Autho
         kept = one(request, study, series, sop)
         numbers = frame_numbers(frames)
         how = frame_answer(request.headers.get("accept", ""), kept.record.transfer_syntax_uid)
-        pieces = decoded_frames(archive, kept, numbers) if how.decode else frames_of(archive, kept, numbers)
+        pieces = decoded_frames(archive, kept, numbers) if how.decode else reader.stored(kept, numbers)
         if how.single_part and len(numbers) == 1:
             return Response(next(iter(pieces)), media_type=how.content_type)
         return multipart(((how.content_type, (piece,)) for piece in pieces), how.media_type, gather=len(numbers) == 1)

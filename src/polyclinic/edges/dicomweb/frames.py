@@ -1,0 +1,186 @@
+"""Single frames out of kept instances, found without reading the others and without decoding."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from struct import iter_unpack
+
+from pydicom.encaps import get_frame
+
+from polyclinic.core.errors import NotFound, Rejected
+from polyclinic.departments.archive.ports import KeptFile
+from polyclinic.departments.archive.store import SqlArchive
+from polyclinic.dicom.header import DEFLATED, EXPLICIT_BE, NATIVE, Header, read_header
+from polyclinic.edges.dicomweb.stored import header_of
+
+Spans = tuple[tuple[int, int], ...]
+Read = Callable[[int, int], bytes]
+_REMEMBERED = 2048
+_ITEM = b"\xfe\xff\x00\xe0"
+_EXTENDED_OFFSET_TABLE = 0x7FE00001
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameTable:
+    """Where each frame of an instance lies: pieces ``(start, stop)``, counted from the start of the kept file."""
+
+    frames: tuple[Spans, ...]
+    word_bytes: int = 1
+    """Width of the words whose bytes must be reversed to be little endian."""
+    whole: Spans = ()
+    """All of the pixel data, when nothing says where its frames begin; `frames` is then empty."""
+    inflated: bool = False
+    """Whether positions count within the inflated dataset instead."""
+
+
+class Frames:
+    """Reads frames as they are stored and remembers where those of the last instances lie."""
+
+    def __init__(self, archive: SqlArchive) -> None:
+        self._archive = archive
+        self._lock = threading.Lock()
+        self._tables: OrderedDict[str, FrameTable] = OrderedDict()
+
+    def stored(self, kept: KeptFile, numbers: list[int]) -> Iterator[bytes]:
+        """Frames by number (from 1), as they are stored; native ones in little endian.
+
+        Raises
+        ------
+        NotFound
+            ``dicomweb.no-frame``.
+        """
+        table = self._table(kept)
+        count = len(table.frames) or kept.record.number_of_frames
+        if any(not 1 <= number <= count for number in numbers):
+            raise NotFound("dicomweb.no-frame", f"The instance has no such frame: it has {count}")
+        return self._read(kept, table, numbers)
+
+    def _read(self, kept: KeptFile, table: FrameTable, numbers: list[int]) -> Iterator[bytes]:
+        if table.inflated:
+            inflated = read_header(
+                self._archive.read_part(kept, kept.dataset_offset), kept.record.transfer_syntax_uid
+            ).data
+            for number in numbers:
+                yield b"".join(bytes(inflated[start:stop]) for start, stop in table.frames[number - 1])
+            return
+        with self._archive.parts(kept) as read:
+            for number in numbers:
+                if not table.frames:
+                    yield _searched(read(*table.whole[0]), number, kept.record.number_of_frames)
+                    continue
+                frame = b"".join(read(start, stop) for start, stop in table.frames[number - 1])
+                yield frame if table.word_bytes == 1 else swapped(frame, table.word_bytes)
+
+    def _table(self, kept: KeptFile) -> FrameTable:
+        uid = kept.record.sop_instance_uid
+        with self._lock:
+            table = self._tables.get(uid)
+            if table is not None:
+                self._tables.move_to_end(uid)
+                return table
+        table = self._make_table(kept)
+        with self._lock:
+            self._tables[uid] = table
+            if len(self._tables) > _REMEMBERED:
+                self._tables.popitem(last=False)
+        return table
+
+    def _make_table(self, kept: KeptFile) -> FrameTable:
+        header = header_of(self._archive, kept)
+        pixels = header.pixels
+        if pixels is None:
+            raise NotFound("dicomweb.no-frame", "The instance has no pixel data")
+        inflated = kept.record.transfer_syntax_uid in DEFLATED
+        start = pixels.start + (0 if inflated else kept.dataset_offset)
+        if kept.record.transfer_syntax_uid in NATIVE:
+            end = len(header.data) if inflated else kept.record.size_bytes
+            frames = native_frames(header, start, end, kept.record.number_of_frames)
+            big = kept.record.transfer_syntax_uid == EXPLICIT_BE and pixels.vr != "OB"
+            word_bytes = max((header.uint16(0x00280100) or 8) // 8, 2) if big else 1
+            return FrameTable(frames=frames, word_bytes=word_bytes, inflated=inflated)
+        with self._archive.parts(kept) as read:
+            table, fragments = read_fragments(read, start, kept.record.size_bytes)
+        offsets = _offsets(header.raw(_EXTENDED_OFFSET_TABLE), "<Q") or _offsets(table, "<L")
+        frames = encapsulated_frames(fragments, offsets, kept.record.number_of_frames)
+        end = fragments[-1][1] if fragments else start
+        return FrameTable(frames=frames, whole=((start, end),))
+
+
+def native_frames(header: Header, start: int, end: int, count: int) -> tuple[Spans, ...]:
+    """Frames of uncompressed pixel data (PS3.5 8.1.1, 8.2); bits are packed when Bits Allocated is 1."""
+    rows, columns = header.uint16(0x00280010) or 0, header.uint16(0x00280011) or 0
+    samples, bits = header.uint16(0x00280002) or 1, header.uint16(0x00280100) or 0
+    if header.text(0x00280004) == "YBR_FULL_422":
+        samples = 2
+    frame_bits = rows * columns * samples * bits
+    if frame_bits % 8 and count > 1:
+        raise Rejected("dicomweb.unaligned-frame", "Frames of this instance do not start at a byte: fetch the instance")
+    size = -(-frame_bits // 8)
+    if not size or start + size * count > end:
+        raise NotFound("dicomweb.no-frame", "The pixel data is shorter than its header says")
+    return tuple(((start + n * size, start + (n + 1) * size),) for n in range(count))
+
+
+def read_fragments(read: Read, start: int, end: int) -> tuple[bytes, list[tuple[int, int]]]:
+    """Basic Offset Table and the fragments' ``(start, stop)`` of encapsulated pixel data (PS3.5 A.4)."""
+    table = b""
+    fragments: list[tuple[int, int]] = []
+    position, first = start, True
+    while position + 8 <= end:
+        head = read(position, position + 8)
+        if head[:4] != _ITEM:
+            break
+        length = int.from_bytes(head[4:], "little")
+        if first:
+            table = read(position + 8, position + 8 + length)
+        else:
+            fragments.append((position + 8, position + 8 + length))
+        first = False
+        position += 8 + length
+    return table, fragments
+
+
+def encapsulated_frames(fragments: list[tuple[int, int]], offsets: list[int], count: int) -> tuple[Spans, ...]:
+    """Fragments by frame: all of them for one, one each when the numbers agree, else by the offset table.
+
+    Empty when nothing tells where frames begin.
+    """
+    if not fragments:
+        raise NotFound("dicomweb.no-frame", "The instance has no pixel data")
+    if count == 1:
+        return (tuple(fragments),)
+    if len(fragments) == count:
+        return tuple((fragment,) for fragment in fragments)
+    if len(offsets) != count:
+        return ()
+    base = fragments[0][0] - 8  # offsets count from the item tag of the first fragment
+    starts = [first - 8 - base for first, _ in fragments]
+    cuts = [bisect_left(starts, offset) for offset in offsets] + [len(fragments)]
+    frames = tuple(tuple(fragments[first:last]) for first, last in pairwise(cuts))
+    return frames if all(frames) else ()
+
+
+def _offsets(table: bytes, number: str) -> list[int]:
+    width = 8 if number == "<Q" else 4
+    return [value for (value,) in iter_unpack(number, table[: len(table) // width * width])]
+
+
+def _searched(value: bytes, number: int, count: int) -> bytes:
+    """A frame of pixel data without offset table: pydicom looks for the codec's own end marks."""
+    try:
+        return get_frame(value, number - 1, number_of_frames=count)
+    except ValueError as error:
+        raise NotFound("dicomweb.no-frame", "Nothing says where this frame begins: fetch the instance") from error
+
+
+def swapped(data: bytes, word_bytes: int) -> bytes:
+    """Words with their bytes reversed."""
+    out = bytearray(len(data))
+    for index in range(word_bytes):
+        out[index::word_bytes] = data[word_bytes - 1 - index :: word_bytes]
+    return bytes(out)
