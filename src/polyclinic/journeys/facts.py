@@ -24,7 +24,7 @@ class RoomFacts:
         self._rooms = rooms
 
     def background(self, study_instance_uid: str, revision: int) -> Background:
-        """Dates of the priors as they were gathered, and the numbers of the images."""
+        """Dates of the priors and the age as they were gathered, and the numbers of the images."""
         try:
             context = self._rooms.records.load(study_instance_uid, revision)
         except NotFound:
@@ -37,6 +37,7 @@ class RoomFacts:
                 for i in snapshot_instances(self._rooms.archive, study_instance_uid, revision)
                 if i.instance_number is not None
             },
+            age_years=context.age_years,
         )
 
     def plane(self, study_instance_uid: str, image: ImageReference) -> ImagePlane:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from polyclinic.core.errors import PolyclinicError, Rejected
 from polyclinic.departments.archive.ports import UnsettledStudy
-from polyclinic.departments.reading.contracts import Delivery
+from polyclinic.departments.reading.contracts import Delivery, StudyState
 from polyclinic.journeys.rooms import Rooms
 from polyclinic.journeys.study import settle
 
@@ -112,9 +112,14 @@ class OutboxSender:
         try:
             rooms.send(item.destination, rooms.archive.read(item.sop_instance_uid))
         except PolyclinicError as error:
-            again = not isinstance(error, Rejected)
-            rooms.outbox.not_sent(item, error.message, again=again, now=rooms.now())
+            useful = not isinstance(error, Rejected)
+            again = rooms.outbox.not_sent(item, error.message, again=useful, now=rooms.now())
             log.warning("delivery of a %s to %s failed: %s", item.kind, item.destination, error.code)
+            if not again:
+                reason = f"{item.kind} was not delivered to {item.destination}: {error.message}"
+                rooms.reading.progress(
+                    item.study_instance_uid, item.revision, StudyState.SIGNED, now=rooms.now(), reason=reason
+                )
             return False
         rooms.outbox.sent(item.key)
         log.info("%s sent to %s in %.2f s", item.kind, item.destination, time.monotonic() - started)

@@ -180,6 +180,8 @@ class Background:
     prior_dates: tuple[date, ...]
     instance_numbers: Mapping[str, int]
     """Instance Number by SOP Instance UID, where known."""
+    age_years: int | None = None
+    """The patient's age at the study date, where known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

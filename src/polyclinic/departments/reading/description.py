@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from polyclinic.core import codes
 from polyclinic.core.codes import Code
 from polyclinic.core.findings import Finding, Measurement
+from polyclinic.core.guidelines.nodule import round_half_up
 from polyclinic.core.units import CUBIC_MILLIMETRE, HOUNSFIELD, MILLILITRE, MILLIMETRE, PERCENT, PRINTED
+from polyclinic.departments.reading.advice import mean_diameter_mm
 from polyclinic.departments.reading.contracts import Language
 from polyclinic.departments.reading.wording import Wording, key
 from polyclinic.departments.reading.wording_en import ENGLISH
@@ -39,7 +41,11 @@ class Describer:
     instance_numbers: Mapping[str, int]
 
     def nodule(self, finding: Finding, number: int) -> str:
-        others = [m for m in finding.measurements if not any(m.code.same_as(c) for c in _NODULE_SIZES)]
+        others = [
+            self._as_reported(m, finding)
+            for m in finding.measurements
+            if not any(m.code.same_as(c) for c in _NODULE_SIZES)
+        ]
         parts = [p for p in (self.axes(finding), self.parts(others, finding)) if p]
         return self.words.nodule.format(
             site=capital(self.site(finding)),
@@ -88,12 +94,17 @@ class Describer:
         if long_axis is None:
             return ""
         if short_axis is None:
-            return self.words.long_axis_only.format(long=f"{long_axis.value:.1f}")
-        return self.words.axes.format(long=f"{long_axis.value:.1f}", short=f"{short_axis.value:.1f}")
+            return self.words.long_axis_only.format(long=_tenth(long_axis.value))
+        return self.words.axes.format(long=_tenth(long_axis.value), short=_tenth(short_axis.value))
 
     def size(self, finding: Finding) -> str:
         mean = finding.measurement(codes.MEAN_DIAMETER)
-        return self.measured(mean) if mean else self.axes(finding) or "-"
+        return self.measured(self._as_reported(mean, finding)) if mean else self.axes(finding) or "-"
+
+    def _as_reported(self, measurement: Measurement, finding: Finding) -> Measurement:
+        """A mean diameter as the guidelines take it, so that the report shows the size that was classified."""
+        mean = mean_diameter_mm(finding) if measurement.code.same_as(codes.MEAN_DIAMETER) else None
+        return replace(measurement, value=mean) if mean is not None else measurement
 
     def parts(self, measurements: Sequence[Measurement], finding: Finding) -> str:
         attributes = [
@@ -113,6 +124,35 @@ class Describer:
     def numbered(self, finding: Finding, number: int) -> str:
         return self.words.numbered.format(kind=self.kind(finding), number=number)
 
+    def nodules(self, members: Sequence[tuple[Finding, int]]) -> str:
+        """Several numbered nodules in short: kind and number of one, ``solid nodules 1-3 and 5`` of many."""
+        if len(members) == 1:
+            return self.numbered(*members[0])
+        kinds = {self.kind(f) for f, _ in members}
+        kind = kinds.pop() if len(kinds) == 1 else self.words.nodules["", ""]
+        return self.words.numbered_many.format(kind=kind, numbers=self.listed(self._runs([n for _, n in members])))
+
+    def _runs(self, numbers: Sequence[int]) -> list[str]:
+        """Ascending numbers with three or more in a row drawn together."""
+        runs: list[list[int]] = []
+        for number in sorted(numbers):
+            if runs and number == runs[-1][-1] + 1:
+                runs[-1].append(number)
+            else:
+                runs.append([number])
+        written: list[str] = []
+        for run in runs:
+            if len(run) > 2:
+                written.append(self.words.number_run.format(first=run[0], last=run[-1]))
+            else:
+                written += [str(number) for number in run]
+        return written
+
+    def listed(self, items: Sequence[str]) -> str:
+        """Items as a sentence lists them: ``a, b and c``."""
+        head, last = items[:-1], items[-1:]
+        return self.words.last.join(part for part in (self.words.enumeration.join(head), *last) if part)
+
     def position(self, finding: Finding) -> str:
         region = finding.region
         outlined = [c.image for c in region.contours] if region else []
@@ -129,6 +169,10 @@ def diameter_mm(finding: Finding) -> float:
         if measurement := finding.measurement(code):
             return measurement.value
     return 0.0
+
+
+def _tenth(value_mm: float) -> str:
+    return f"{round_half_up(value_mm, '0.1'):.1f}"
 
 
 def capital(text: str) -> str:

@@ -146,6 +146,7 @@ class Desk:
             runs=[_summary(run) for run in self.runs.of_revision(study_instance_uid, revision) if run.ended],
             prior_dates=background.prior_dates,
             instance_numbers=background.instance_numbers,
+            age_years=background.age_years,
         )
         return report, content_sha256(report, found)
 

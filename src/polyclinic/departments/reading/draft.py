@@ -1,7 +1,7 @@
 """The report, drafted from findings: a pure function, the same sentences in every language.
 
-A finding stands in the report when a physician accepted or edited it. Guideline categories are not derived here:
-no guideline table with its primary source is encoded yet, and the report says so.
+A finding stands in the report when a physician accepted or edited it. What guidelines say about it is in `advice`,
+in words in `guidance`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ from polyclinic.departments.reading.contracts import (
     Sentence,
 )
 from polyclinic.departments.reading.description import WORDINGS, Describer, capital, diameter_mm, term
+from polyclinic.departments.reading.guidance import Guidance
 from polyclinic.departments.reading.wording import Wording, key
 
 __all__ = ["content_sha256", "describing_sentences", "draft_report", "term"]
 
 _PROBLEM = "problem"
 """Facts of this name, alone or before a colon, are faults of the series."""
+_NOT_STATED = "not stated"
+"""The value of a fact that the images do not hold."""
 _SITES = (codes.LUNG, codes.RIGHT_LUNG, codes.LEFT_LUNG)
 """Both lungs, then right before left, as readers go."""
 
@@ -44,6 +47,7 @@ def draft_report(
     prior_dates: Sequence[date] = (),
     instance_numbers: Mapping[str, int] | None = None,
     include_proposed: bool = False,
+    age_years: int | None = None,
 ) -> Report:
     """Compose technique, comparison, findings and impression.
 
@@ -59,6 +63,8 @@ def draft_report(
         Instance Number by SOP Instance UID; positions are given as image numbers where known, else as z in mm.
     include_proposed
         Write proposed findings too, each marked as unreviewed. For the command line, never for signing.
+    age_years
+        The patient's age at the study date; the recommendations for incidental nodules are for adults from 35 years.
     """
     words = WORDINGS[language]
     drafter = _Drafter(
@@ -68,6 +74,8 @@ def draft_report(
         shown=tuple(f for f in findings if f.state.counts or (include_proposed and f.state is FindingState.PROPOSED)),
         runs=tuple(runs),
         include_proposed=include_proposed,
+        age_years=age_years,
+        has_priors=bool(prior_dates),
     )
     contents = {
         "technique": drafter.technique(),
@@ -126,6 +134,8 @@ class _Drafter:
     shown: tuple[Finding, ...]
     runs: tuple[RunSummary, ...]
     include_proposed: bool
+    age_years: int | None
+    has_priors: bool
 
     @property
     def undecided(self) -> int:
@@ -134,13 +144,17 @@ class _Drafter:
     def technique(self) -> list[Sentence]:
         """What the agents noted about the acquisition; each fact once, however many agents noted it."""
         facts = dict.fromkeys((f.name.lower(), f.value) for run in self.runs for f in run.facts)
-        listed = [
-            self.words.fact.format(name=self.words.fact_names[name], value=self.say.phrase(value))
-            for name, value in facts
-            if name in self.words.fact_names
+        known = [(name, value) for name, value in facts if name in self.words.facts]
+        stated = [
+            self.words.facts[name].format(value=self.say.phrase(value))
+            for name, value in sorted(known, key=lambda fact: list(self.words.facts).index(fact[0]))
+            if value.lower() != _NOT_STATED
         ]
-        text = self.words.technique.format(facts=self.words.enumeration.join(listed))
-        sentences = [Sentence(text=text if listed else self.words.technique_unknown, basis="acquisition")]
+        missing = dict.fromkeys(self.words.fact_names[name] for name, value in known if value.lower() == _NOT_STATED)
+        texts = [capital(self.words.technique.format(facts=self.words.parts.join(stated)))] if stated else []
+        if missing:
+            texts.append(self.words.not_stated.format(names=self.say.listed(list(missing))))
+        sentences = [Sentence(text=text, basis="acquisition") for text in texts or [self.words.technique_unknown]]
         sentences += [
             Sentence(text=self.words.series_problem.format(problem=self.say.phrase(value)), basis="acquisition")
             for name, value in facts
@@ -156,20 +170,21 @@ class _Drafter:
 
     def finding_sentences(self) -> list[Sentence]:
         """Nodules by size, densitometry, volumes, everything else; then what is absent and what was not looked at."""
-        nodules = [(f, self.say.numbered(f, n)) for n, f in enumerate(self._nodules(), start=1)]
-        sentences = [self._cite(f, self.say.nodule(f, n)) for n, (f, _) in enumerate(nodules, start=1)]
+        nodules = list(enumerate(self._nodules(), start=1))
+        sentences = [self._cite(f, self.say.nodule(f, n)) for n, f in nodules]
+        sentences += self._guidance().by_nodule()
         rest = [f for f in self.shown if not f.code.same_as(codes.PULMONARY_NODULE)]
         rest.sort(key=lambda f: (not f.code.same_as(codes.EMPHYSEMA), f.code.code, _site_rank(f), f.id))
         volumes = [f for f in rest if f.code.same_as(codes.LUNG_VOLUME_FINDING)]
         sentences += [self._cite(f, self.say.described(f)) for f in rest if f not in volumes]
         sentences += self._volumes(volumes)
-        sentences += self._remarks([*nodules, *((f, term(f.code, self.say.language)) for f in rest)])
+        sentences += self._remarks([*((f, n) for n, f in nodules), *((f, 0) for f in rest)])
         sentences += self._absent()
         sentences += self._not_judged()
         return sentences
 
     def impression(self) -> list[Sentence]:
-        """A line for the nodules together and a line for every other finding; never a recommendation."""
+        """A line for the nodules together, what guidelines say if they apply, and a line for every other finding."""
         sentences: list[Sentence] = []
         nodules = self._nodules()
         if nodules:
@@ -189,6 +204,7 @@ class _Drafter:
                     finding_ids=tuple(f.id for f in nodules),
                 )
             )
+            sentences += self._guidance().impression()
         for finding in self.shown:
             if finding.code.same_as(codes.EMPHYSEMA):
                 index = finding.measurement(codes.LAA_950)
@@ -204,8 +220,15 @@ class _Drafter:
             sentences.append(Sentence(text=self.words.no_findings, basis="normal"))
         if self.undecided and not self.include_proposed:
             sentences.append(Sentence(text=self.words.awaiting.format(count=self.undecided), basis="undecided"))
-        sentences.append(Sentence(text=self.words.no_category, basis="not-assessed"))
         return sentences
+
+    def _guidance(self) -> Guidance:
+        return Guidance(
+            say=self.say,
+            numbered=[(f, n) for n, f in enumerate(self._nodules(), start=1)],
+            age_years=self.age_years,
+            has_priors=self.has_priors,
+        )
 
     def _nodules(self) -> list[Finding]:
         found = [f for f in self.shown if f.code.same_as(codes.PULMONARY_NODULE)]
@@ -227,12 +250,12 @@ class _Drafter:
                 sentences.append(Sentence(text=text, finding_ids=tuple(f.id for f in chosen)))
         return sentences
 
-    def _remarks(self, named: Sequence[tuple[Finding, str]]) -> list[Sentence]:
-        """Limits, each said once for all findings that share it, and the readers' notes."""
-        having: dict[str, list[tuple[Finding, str]]] = {}
-        for finding, name in named:
+    def _remarks(self, numbered: Sequence[tuple[Finding, int]]) -> list[Sentence]:
+        """Limits, each said once for all findings that share it, and the readers' notes. What is no nodule has number 0."""
+        having: dict[str, list[tuple[Finding, int]]] = {}
+        for finding, number in numbered:
             for limit in finding.limits:
-                having.setdefault(limit, []).append((finding, name))
+                having.setdefault(limit, []).append((finding, number))
         together: dict[tuple[str, ...], list[str]] = {}
         for limit, members in having.items():
             together.setdefault(tuple(f.id for f, _ in members), []).append(limit)
@@ -247,19 +270,22 @@ class _Drafter:
             for ids, limits in together.items()
         ]
         sentences += [
-            Sentence(text=self.words.note.format(subject=name, note=f.note), finding_ids=(f.id,))
-            for f, name in named
+            Sentence(
+                text=self.words.note.format(subject=self._subjects([(f, number)]), note=f.note), finding_ids=(f.id,)
+            )
+            for f, number in numbered
             if f.note
         ]
         return sentences
 
-    def _subjects(self, members: Sequence[tuple[Finding, str]]) -> str:
-        every = len(self._nodules())
-        nodules = [name for f, name in members if f.code.same_as(codes.PULMONARY_NODULE)]
-        others = [name for f, name in members if not f.code.same_as(codes.PULMONARY_NODULE)]
-        if len(nodules) == every > 1:
-            nodules = [self.words.all_nodules]
-        return self.words.enumeration.join(dict.fromkeys((*nodules, *others)))
+    def _subjects(self, members: Sequence[tuple[Finding, int]]) -> str:
+        nodules = [(f, number) for f, number in members if number]
+        names = [term(f.code, self.say.language) for f, number in members if not number]
+        if len(nodules) == len(self._nodules()) > 1:
+            names.insert(0, self.words.all_nodules)
+        elif nodules:
+            names.insert(0, self.say.nodules(nodules))
+        return self.say.listed(list(dict.fromkeys(names)))
 
     def _cite(self, finding: Finding, text: str) -> Sentence:
         if finding.state is FindingState.PROPOSED:

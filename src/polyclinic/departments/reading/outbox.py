@@ -111,16 +111,21 @@ class Outbox:
                 .values(state=DeliveryState.SENT, attempts=delivery.c.attempts + 1, reason="")
             )
 
-    def not_sent(self, item: Delivery, reason: str, *, again: bool, now: float) -> None:
-        """It did not arrive: try later, or give up after `MAX_ATTEMPTS` or when trying again is useless."""
+    def not_sent(self, item: Delivery, reason: str, *, again: bool, now: float) -> bool:
+        """It did not arrive: try later, or give up after `MAX_ATTEMPTS` or when trying again is useless.
+
+        Returns whether it will be tried again.
+        """
         attempts = item.attempts + 1
         values: dict[str, Any] = {"attempts": attempts, "reason": reason}
-        if again and attempts < MAX_ATTEMPTS:
+        again = again and attempts < MAX_ATTEMPTS
+        if again:
             values["due_at"] = now + retry_after_s(attempts)
         else:
             values["state"] = DeliveryState.FAILED
         with self._engine.begin() as connection:
             connection.execute(update(delivery).where(delivery.c.key == item.key).values(**values))
+        return again
 
     def outstanding(self, study_instance_uid: str, revision: int) -> int:
         """How many deliveries of the revision have not arrived, failed ones included."""

@@ -22,16 +22,20 @@ class Wording:
     """Nodule attenuation type -> the kind of nodule, e.g. "solid nodule"; key ``("", "")`` when it is unknown."""
     fact_names: Mapping[str, str]
     """Fact of an acquisition, lower case -> name a reader sees; other facts of an agent are no part of the report."""
+    facts: Mapping[str, str]
+    """The same facts with their value, in the order of the sentence."""
     phrases: Mapping[str, str]
     """What agents write, lower case, without full stop, ``#`` for a number -> what a reader sees."""
 
     enumeration: str
     """Between the items of a list."""
+    last: str
+    """Before the last item of a list."""
     parts: str
     """Between the measurements of one finding."""
     between_limits: str
-    fact: str
     technique: str
+    not_stated: str
     technique_unknown: str
     series_problem: str
     comparison: str
@@ -39,6 +43,8 @@ class Wording:
 
     nodule: str
     numbered: str
+    numbered_many: str
+    number_run: str
     axes: str
     long_axis_only: str
     measured: str
@@ -66,7 +72,22 @@ class Wording:
     impression_nodules: str
     impression_densitometry: str
     impression_other: str
-    no_category: str
+
+    lung_rads: str
+    lung_rads_at_least: str
+    lung_rads_nodules: str
+    lung_rads_group: str
+    between_groups: str
+    first_examination_only: str
+    fleischner: str
+    fleischner_too_young: str
+    adult: str
+    patient: str
+    advised: str
+    """A result of a guideline and the advice that its table gives."""
+    by_risk: str
+    unclassified: Mapping[str, str]
+    """Why a nodule has no category -> the sentence that says so."""
 
 
 def key(code: Code) -> CodeKey:

@@ -24,6 +24,7 @@ ENGLISH = Wording(
         key(codes.LONG_AXIS): "long axis",
         key(codes.SHORT_AXIS): "short axis",
         key(codes.MEAN_DIAMETER): "mean diameter",
+        key(codes.SOLID_COMPONENT): "solid component, mean diameter",
         key(codes.VOLUME): "volume",
         key(codes.LAA_950): "lung volume below -950 HU (LAA-950)",
         key(codes.PERC_15): "15th percentile of lung attenuation (Perc15)",
@@ -54,28 +55,47 @@ ENGLISH = Wording(
         "tube voltage": "tube voltage",
         "scanner": "scanner",
         "gantry tilt": "gantry tilt",
+        "view": "view",
+    },
+    facts={
+        "view": "{value} view",
+        "images": "{value} images",
+        "slices": "{value} images",
+        "slice thickness": "slice thickness {value}",
+        "slice spacing": "slice interval {value}",
+        "pixel spacing": "pixel spacing {value}",
+        "gantry tilt": "gantry tilt {value}",
+        "tube voltage": "acquired at {value}",
+        "scanner": "on a {value} scanner",
+        "contrast": "contrast medium {value}",
+        "contrast agent": "contrast medium {value}",
+        "kernel": "reconstructed with kernel {value}",
+        "reconstruction kernel": "reconstructed with kernel {value}",
     },
     phrases={
         "it touches the pleura; its border there is estimated": "Touching the pleura, border there estimated.",
         "it touches a vessel; its border there is estimated": "Touching a vessel, border there estimated.",
     },
     enumeration=", ",
+    last=" and ",
     parts=", ",
     between_limits=" ",
-    fact="{name} {value}",
-    technique="CT acquisition: {facts}.",
+    technique="{facts}.",
+    not_stated="Not stated in the images: {names}.",
     technique_unknown="The acquisition is not described in the images.",
     series_problem="Series: {problem}.",
     comparison="Earlier studies of {dates} are on file; no automatic comparison was made.",
     comparison_none="No earlier study is on file.",
     nodule="{site}: {nodule}, {parts}{position}.",
     numbered="{kind} {number}",
+    numbered_many="{kind}s {numbers}",
+    number_run="{first}-{last}",
     axes="{long} × {short} mm",
     long_axis_only="long axis {long} mm",
     measured="{name} {value}",
     on_image=" (image {image})",
     at_height=" (z = {z} mm)",
-    limits="Limits of {subject}: {limits}",
+    limits="Limitations ({subject}): {limits}",
     note="Reader's note on {subject}: {note}",
     all_nodules="all nodules",
     densitometry="Lung densitometry ({site}): {parts}.",
@@ -95,5 +115,37 @@ ENGLISH = Wording(
     impression_nodules="{count} lung nodules, the largest a {kind}, {site}, {size}.",
     impression_densitometry="Lung densitometry: {parts}.",
     impression_other="{name}, {site}.",
-    no_category="No guideline category and no follow-up interval were derived.",
+    lung_rads=(
+        "If this is a lung cancer screening examination without an earlier one: Lung-RADS v2022 category {category}, "
+        "by {subject}."
+    ),
+    lung_rads_at_least=(
+        "If this is a lung cancer screening examination without an earlier one: Lung-RADS v2022 category {category} or "
+        "higher, by {subject}; category and follow-up depend on the nodules that could not be classified."
+    ),
+    lung_rads_nodules="Lung-RADS v2022 by nodule, if this is a first lung cancer screening examination: {groups}.",
+    lung_rads_group="category {category} {subject}",
+    between_groups="; ",
+    first_examination_only=(
+        "The Lung-RADS category is for a first examination only: earlier studies are on file, but the software made no "
+        "comparison, and growth or stability may change the category."
+    ),
+    fleischner="If incidental, in {who}: Fleischner 2017, by {subject} ({size} mm).",
+    fleischner_too_young="{advice} They are for adults of {youngest} years or more; the patient is {age}.",
+    adult="an adult of {youngest} years or more without known cancer or immunosuppression",
+    patient="a patient without known cancer or immunosuppression",
+    advised="{text} {advice}",
+    by_risk="At low risk: {low} At high risk: {high}",
+    unclassified={
+        "calcified": (
+            "{subject}: calcified; the software does not know the pattern of calcification, on which it depends "
+            "whether a nodule is benign. Neither Lung-RADS v2022 nor Fleischner 2017 was applied; the reader judges."
+        ),
+        "size": (
+            "{subject}: without long and short axis no mean diameter; neither Lung-RADS v2022 nor Fleischner 2017 was "
+            "applied."
+        ),
+        "attenuation": "{subject}: type not known; neither Lung-RADS v2022 nor Fleischner 2017 was applied.",
+        "solid-component": "{subject}: solid component not measured; no Lung-RADS v2022 category.",
+    },
 )
