@@ -51,10 +51,10 @@ def run(case: Case, tools: Tools) -> Outcome:
     Raises
     ------
     polyclinic.core.errors.Unavailable
-        ``inference.model-missing`` when the manifest lists weights that cannot be loaded.
+        ``inference.model-missing`` when the weights cannot be loaded; nothing is judged without them.
     """
     manifest = _manifest()
-    network = tools.model(NETWORK) if NETWORK in manifest.weights else None
+    network = tools.model(NETWORK)
     tools.progress("choose series", 0.0)
     choices, passed = choose(case)
     if not choices:
@@ -78,7 +78,7 @@ def _manifest() -> Manifest:
 class _Run:
     """One series through all steps, with the time that each takes."""
 
-    def __init__(self, case: Case, choice: Choice, tools: Tools, manifest: Manifest, network: Model | None) -> None:
+    def __init__(self, case: Case, choice: Choice, tools: Tools, manifest: Manifest, network: Model) -> None:
         self._choice = choice
         self._tools = tools
         self._manifest = manifest

@@ -52,6 +52,8 @@ class Nodule:
     attenuation: Code
     mask: BoolArray
     """On the scan's own slices, box starting at `start`."""
+    filled_hu: Float32Array
+    """Values of the same box with cavities filled; see `cavities.fill_cavities`."""
     start: tuple[int, int, int]
     shape: Shape
     touches_pleura: bool
@@ -120,6 +122,7 @@ def measure(scan: Scan, lungs: LabelArray, body: Body, *, contrast_agent: bool) 
         mean_hu=float(inside.mean()),
         attenuation=_attenuation(body, values[own], contrast_agent),
         mask=own,
+        filled_hu=np.ascontiguousarray(crop.hu[:: crop.finer]),
         start=crop.start,
         shape=shape,
         touches_pleura=shape.pleural > 0.08,

@@ -14,9 +14,9 @@ from polyclinic_agents.chest_ct.score import combined, patch_scores, shape_score
 from polyclinic_agents.chest_ct.segmentation import segment
 
 MIN_LONG_AXIS_MM, MIN_MEAN_MM = 4.0, 3.5
-PROPOSE_FROM = 0.5
+PROPOSE_FROM = 0.25
 """Confidence below which a mark would cost a reader more than it is worth."""
-MAX_PROPOSED = 20
+MAX_PROPOSED = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -27,7 +27,7 @@ class Scored:
     confidence: float
 
 
-def find_nodules(scan: Scan, lungs: LabelArray, *, contrast_agent: bool, network: Model | None) -> tuple[Scored, ...]:
+def find_nodules(scan: Scan, lungs: LabelArray, *, contrast_agent: bool, network: Model) -> tuple[Scored, ...]:
     """Every measured candidate of at least `MIN_LONG_AXIS_MM`, most likely first, none inside another."""
     measured = []
     for candidate in find_candidates(scan, lungs):
@@ -35,10 +35,8 @@ def find_nodules(scan: Scan, lungs: LabelArray, *, contrast_agent: bool, network
         nodule = measure(scan, lungs, body, contrast_agent=contrast_agent) if body is not None else None
         if nodule is not None and _large_enough(nodule):
             measured.append(nodule)
-    confidences = [shape_score(nodule) for nodule in measured]
-    if network is not None:
-        opinions = patch_scores(scan, measured, network)
-        confidences = [combined(own, float(other)) for own, other in zip(confidences, opinions, strict=True)]
+    opinions = patch_scores(scan, measured, network)
+    confidences = [combined(shape_score(n), float(other)) for n, other in zip(measured, opinions, strict=True)]
     scored = [Scored(nodule=n, confidence=c) for n, c in zip(measured, confidences, strict=True)]
     scored.sort(key=lambda one: (-one.confidence, one.nodule.centre))
     return _distinct(scored, scan)
