@@ -41,12 +41,24 @@ def test_equal_specifications_give_equal_voxels_and_other_seeds_do_not() -> None
 
 def test_lungs_are_of_adult_size_on_their_sides_and_inside_the_image(small: PhantomStudy) -> None:
     volume_ml = small.lung_volume_ml
-    assert 1500 < volume_ml["left"] < volume_ml["right"] < 3500
+    assert 1300 < volume_ml["left"] < volume_ml["right"] < 3500
     for label, sign in ((RIGHT_LUNG_LABEL, -1), (LEFT_LUNG_LABEL, 1)):
         centre = small.geometry.to_patient(np.argwhere(small.lung_labels == label).mean(axis=0))
         assert sign * centre[0] > 30
     edges = (small.lung_labels[0], small.lung_labels[-1], small.lung_labels[:, 0], small.lung_labels[:, :, 0])
     assert not any(edge.any() for edge in edges)
+
+
+def test_people_of_different_seeds_differ_in_size_and_all_fit_the_image() -> None:
+    volumes = set()
+    for seed in range(6):
+        study = make_chest_phantom(ChestPhantom.tiny(seed=seed, nodules=()))
+        assert not study.lung_labels[0].any()
+        assert not study.lung_labels[-1].any()
+        sides = study.hu[:, :, [0, -1]]
+        assert (sides < -500).mean() > 0.99, "the body stays within the field of view"
+        volumes.add(round(sum(study.lung_volume_ml.values()) / 20))
+    assert len(volumes) >= 4
 
 
 def test_tissues_have_their_attenuation(small: PhantomStudy) -> None:

@@ -27,6 +27,14 @@ def vertebra_height_mm(number: int) -> float:
     return 100.0 - 20.0 * step - 0.25 * step * abs(step)
 
 
+def scaled(capsules: Capsules, scale: Point) -> Capsules:
+    """Capsules whose ends are moved to ``scale`` times their coordinates; their girth stays."""
+    result = capsules.copy()
+    result[:, :3] *= np.asarray(scale, dtype=np.float32)
+    result[:, 3:6] *= np.asarray(scale, dtype=np.float32)
+    return result
+
+
 def bone_capsules() -> Capsules:
     """Every bone that is drawn from capsules."""
     rows: list[tuple[float, ...]] = []

@@ -73,6 +73,18 @@ _VEINS: tuple[tuple[Point, ...], ...] = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """How one person differs from the drawn average."""
+
+    scale: Point
+    """Patient mm over drawn mm along x, y, z; every coordinate below is multiplied by it in the end."""
+    heart: float
+    """Size of the heart over the drawn one."""
+    dome_mm: float
+    """How much higher the diaphragm stands."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Chest:
     """Fields of everything that is drawn from the coarse grid."""
@@ -97,14 +109,24 @@ def cage_profiles(grid: CoarseGrid) -> tuple[Field, Field, Field]:
     return profile(grid, CAGE_HALF_WIDTH), profile(grid, CAGE_HALF_DEPTH), profile(grid, CAGE_CENTRE_Y)
 
 
-def build_chest(grid: CoarseGrid, sex: str, contrast: bool) -> Chest:
-    """All fields on `grid`."""
+def draw_build(rng: np.random.Generator) -> Build:
+    """A person; the limits keep the lungs within 300 mm and the body within 358 mm."""
+    wide, deep, tall = rng.uniform((0.95, 0.94, 0.95), (1.05, 1.06, 1.03))
+    return Build(
+        scale=(float(wide), float(deep), float(tall)),
+        heart=float(rng.uniform(0.92, 1.06)),
+        dome_mm=float(rng.uniform(-5.0, 5.0)),
+    )
+
+
+def build_chest(grid: CoarseGrid, sex: str, contrast: bool, build: Build) -> Chest:
+    """All fields on `grid`, which lies in the coordinates of the drawing: patient mm over `build.scale`."""
     body = _body(grid, sex)
     cage = superellipse(grid, *cage_profiles(grid), power=CAGE_POWER)
     vessels = _great_vessels(grid)
-    heart, cavities = _heart(grid)
+    heart, cavities = _heart(grid, build.heart)
     oesophagus = tube(grid, _OESOPHAGUS, (6, 6, 6, 6.5, 8))
-    diaphragm = _diaphragm(grid)
+    diaphragm = _diaphragm(grid, build.dome_mm)
     lungs = _lungs(grid, cage, diaphragm, union(*vessels, oesophagus), heart)
     below = intersection(cage, -diaphragm)
     blood_hu, muscle_hu = (220.0, 95.0) if contrast else (39.0, 47.0)
@@ -177,19 +199,23 @@ def _great_vessels(grid: CoarseGrid) -> tuple[Field, ...]:
     return union(*arteries), union(*pulmonary), union(*veins)
 
 
-def _heart(grid: CoarseGrid) -> tuple[Field, Field]:
-    ventricles = ellipsoid(grid, (28, -28, -58), (60, 42, 38), (0.74, -0.46, -0.42))
-    right_atrium = ellipsoid(grid, (-22, -16, -50), (25, 31, 33))
-    left_atrium = ellipsoid(grid, (2, 10, -36), (32, 19, 22))
-    outflow = ellipsoid(grid, (8, -48, -32), (25, 20, 26))
+def _heart(grid: CoarseGrid, size: float) -> tuple[Field, Field]:
+    def chamber(centre_mm: Point, semi_axes_mm: Point, long_axis: Point | None = None) -> Field:
+        a, b, c = semi_axes_mm
+        return ellipsoid(grid, centre_mm, (a * size, b * size, c * size), long_axis)
+
+    ventricles = chamber((28, -28, -58), (60, 42, 38), (0.74, -0.46, -0.42))
+    right_atrium = chamber((-22, -16, -50), (25, 31, 33))
+    left_atrium = chamber((2, 10, -36), (32, 19, 22))
+    outflow = chamber((8, -48, -32), (25, 20, 26))
     heart = union(ventricles, right_atrium, left_atrium, outflow, rounding_mm=10)
-    left_ventricle = ellipsoid(grid, (40, -24, -60), (38, 20, 19), (0.74, -0.46, -0.42))
-    right_ventricle = ellipsoid(grid, (18, -50, -60), (40, 13, 24), (0.8, -0.1, -0.3))
+    left_ventricle = chamber((40, -24, -60), (38, 20, 19), (0.74, -0.46, -0.42))
+    right_ventricle = chamber((18, -50, -60), (40, 13, 24), (0.8, -0.1, -0.3))
     cavities = union(left_ventricle, right_ventricle, right_atrium + 2.5, left_atrium + 2.5, outflow + 3.5)
     return heart, cavities
 
 
-def _diaphragm(grid: CoarseGrid) -> Field:
+def _diaphragm(grid: CoarseGrid, raised_mm: float) -> Field:
     """Negative above the diaphragm."""
     domes = []
     for x0, top, outward in ((-60.0, -60.0, -1.0), (60.0, -74.0, 1.0)):
@@ -197,7 +223,7 @@ def _diaphragm(grid: CoarseGrid) -> Field:
         dy = grid.y + np.float32(6.0)
         across = np.where(dx > 0, dx / 80, dx / 125) ** 2
         along = np.where(dy > 0, dy / 88, dy / 112) ** 2
-        domes.append(np.float32(top) - 94 * (across + along))
+        domes.append(np.float32(top + raised_mm) - 94 * (across + along))
     middle = np.clip((grid.x + 22) / 44, 0, 1)
     height = domes[0] * (1 - middle) + domes[1] * middle
     gy, gx = np.gradient(height[0], grid.steps_mm[1], grid.steps_mm[0])

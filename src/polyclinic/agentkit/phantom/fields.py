@@ -32,6 +32,12 @@ class CoarseGrid:
         """The longest step."""
         return max(self.steps_mm)
 
+    def rescaled(self, scale: Point) -> CoarseGrid:
+        """The same nodes with every coordinate divided by `scale`."""
+        x, y, z = (o / s for o, s in zip(self.origin_mm, scale, strict=True))
+        dx, dy, dz = (o / s for o, s in zip(self.steps_mm, scale, strict=True))
+        return CoarseGrid(origin_mm=(x, y, z), steps_mm=(dx, dy, dz), shape=self.shape)
+
     @property
     def x(self) -> Field:
         """LPS x of the nodes, shape (1, 1, nx)."""

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from polyclinic.agentkit.phantom import draw, nodules
-from polyclinic.agentkit.phantom.bones import CORTEX_MM, bone_capsules, cartilage_field, vertebral_fields
-from polyclinic.agentkit.phantom.chest import MIDLINE_X_MM, Chest, build_chest
+from polyclinic.agentkit.phantom.bones import CORTEX_MM, bone_capsules, cartilage_field, scaled, vertebral_fields
+from polyclinic.agentkit.phantom.chest import MIDLINE_X_MM, Chest, build_chest, draw_build
 from polyclinic.agentkit.phantom.fields import CoarseGrid, Field
 from polyclinic.agentkit.phantom.parenchyma import lung_tissue
 from polyclinic.agentkit.phantom.scanner import Scanner
@@ -38,9 +38,14 @@ def make_chest_phantom(spec: ChestPhantom) -> PhantomStudy:
     """
     geometry = phantom_geometry(spec)
     grid = _coarse_grid(spec, geometry)
-    body_rng, nodule_rng, texture_rng = (np.random.default_rng((spec.seed, stream)) for stream in (11, 12, 13))
-    chest = build_chest(grid, spec.sex, spec.contrast)
-    trees = grow_trees(grid, chest.lungs, body_rng, max(7.5, 3.0 * float(np.mean(geometry.spacing_mm))))
+    body_rng, nodule_rng, texture_rng, build_rng = (
+        np.random.default_rng((spec.seed, stream)) for stream in (11, 12, 13, 15)
+    )
+    build = draw_build(build_rng)
+    model_grid = grid.rescaled(build.scale)
+    chest = build_chest(model_grid, spec.sex, spec.contrast, build)
+    twig_spacing_mm = max(7.5, 3.0 * float(np.mean(geometry.spacing_mm)))
+    trees = grow_trees(model_grid, chest.lungs, body_rng, twig_spacing_mm).scaled(build.scale)
     specs = nodules.draw_specs(spec, nodule_rng)
     tubes = np.concatenate([trees.vessels, trees.airway_walls])
     room = nodules.Room(grid=grid, lungs=chest.lungs, tubes=tubes, geometry=geometry)
@@ -51,10 +56,11 @@ def make_chest_phantom(spec: ChestPhantom) -> PhantomStudy:
         spec=spec,
         geometry=geometry,
         grid=grid,
+        model_grid=model_grid,
         chest=chest,
         tissue=lung_tissue(grid, chest.lungs, spec, texture_rng),
         nodules=truth,
-        bone=draw.draw_depth(bone_capsules(), geometry),
+        bone=draw.draw_depth(scaled(bone_capsules(), build.scale), geometry),
         vessel=draw.draw_coverage(vessels, geometry, thickness_mm),
         wall=draw.draw_coverage(nodules.clear_of(trees.airway_walls, truth), geometry, thickness_mm),
         lumen=draw.draw_coverage(nodules.clear_of(trees.airway_lumens, truth), geometry, thickness_mm),
@@ -106,6 +112,8 @@ class _Scene:
     spec: ChestPhantom
     geometry: VolumeGeometry
     grid: CoarseGrid
+    model_grid: CoarseGrid
+    """The same nodes in the coordinates of the drawing."""
     chest: Chest
     tissue: Field
     nodules: tuple[NoduleTruth, ...]
@@ -120,8 +128,8 @@ class _Painter:
 
     def __init__(self, scene: _Scene) -> None:
         self.scene = scene
-        chest, grid, geometry = scene.chest, scene.grid, scene.geometry
-        bodies, column, canal = vertebral_fields(grid)
+        chest, geometry = scene.chest, scene.geometry
+        bodies, column, canal = vertebral_fields(scene.model_grid)
         self.layers: list[tuple[Field, float]] = [
             (chest.body, 25.0),
             (chest.body + 2.0, -105.0),
@@ -129,7 +137,7 @@ class _Painter:
             (chest.cage - 15.5, -85.0),
             (chest.cage - 12.5, 46.0),
             *chest.organs,
-            (cartilage_field(grid), 98.0),
+            (cartilage_field(scene.model_grid), 98.0),
             (column, 88.0),
             (bodies, 430.0),
             (bodies + CORTEX_MM, 190.0),

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from polyclinic.agentkit.phantom import chest
-from polyclinic.agentkit.phantom.bones import Capsules
+from polyclinic.agentkit.phantom.bones import Capsules, scaled
 from polyclinic.agentkit.phantom.fields import CoarseGrid, Field
 from polyclinic.core.findings import Point
 
@@ -30,6 +30,14 @@ class Trees:
     vessels: Capsules
     airway_walls: Capsules
     airway_lumens: Capsules
+
+    def scaled(self, scale: Point) -> Trees:
+        """The trees of a body `scale` times the drawn one; the girth of the tubes stays."""
+        return Trees(
+            vessels=scaled(self.vessels, scale),
+            airway_walls=scaled(self.airway_walls, scale),
+            airway_lumens=scaled(self.airway_lumens, scale),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
