@@ -61,3 +61,6 @@ SOLID = _local("solid", "Solid")
 PART_SOLID = _local("part-solid", "Part-solid")
 GROUND_GLASS = _local("ground-glass", "Ground-glass")
 CALCIFIED = _local("calcified", "Calcified")
+
+# More measurements
+SOLID_COMPONENT = _local("solid-component", "Mean diameter of the solid component")

@@ -251,7 +251,7 @@ class _Drafter:
         return sentences
 
     def _remarks(self, numbered: Sequence[tuple[Finding, int]]) -> list[Sentence]:
-        """Limits, each said once for all findings that share it, and the readers' notes. What is no nodule has number 0."""
+        """Limits, each said once for all that share it, and the readers' notes; what is no nodule has number 0."""
         having: dict[str, list[tuple[Finding, int]]] = {}
         for finding, number in numbered:
             for limit in finding.limits:
