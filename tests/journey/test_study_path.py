@@ -130,6 +130,12 @@ def test_an_agent_that_hangs_is_ended_at_its_limit_and_tried_again(house: House)
     assert (house.run("hang").state, house.run("hang").attempt) == (RunState.DONE, 2)
 
 
+def test_an_agent_that_takes_too_much_memory_is_ended_and_tried_again(house: House) -> None:
+    house.store(images("greedy", description="greedy-once"))
+    house.wait("greedy", StudyState.READY)
+    assert (house.run("greedy").state, house.run("greedy").attempt) == (RunState.DONE, 2)
+
+
 def test_a_failed_run_says_why_and_a_person_can_try_it_again(house: House) -> None:
     house.store(images("broken", description="broken"))
     status = house.wait("broken", StudyState.FAILED)

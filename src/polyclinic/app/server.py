@@ -127,7 +127,8 @@ def run_server(settings: Settings) -> None:
     server = _WebServer(config)
 
     def stop(_number: int, _frame: object) -> None:
-        services.feed.close()
+        # In a thread: a handler interrupts the event loop, which may just hold the feed's lock.
+        threading.Thread(target=services.feed.close, daemon=True).start()
         server.should_exit = True
 
     signal.signal(signal.SIGTERM, stop)

@@ -1,6 +1,6 @@
 """Proposes one nodule in the middle of the series, unless the series description says to do worse.
 
-``raise``, ``abstain``, ``outside`` do so always; ``crash-once`` and ``hang-once`` the first time, remembered by a file
+``raise``, ``abstain``, ``outside`` do so always; ``crash-once``, ``hang-once``, ``greedy-once`` and ``slow-once`` the first time, remembered by a file
 in the folder that QUICK_AGENT_FOLDER names; ``broken`` fails until there is a file ``mended``. Every run is noted in
 ``runs.txt`` there.
 """
@@ -54,6 +54,12 @@ def _misbehave(description, folder):
         os.abort()
     if name == "hang":
         time.sleep(3600)
+    if name == "slow":
+        time.sleep(2.5)
+    if name == "greedy":
+        taken = np.ones(900_000_000, dtype=np.uint8)
+        time.sleep(3600)
+        taken.sum()
     if name == "raise" or (name == "broken" and not (folder / "mended").exists()):
         raise ValueError("patient Doe^John must not be seen in a log")
 
