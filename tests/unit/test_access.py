@@ -18,8 +18,9 @@ from polyclinic.departments.access.rules import (
     lock_s,
     same_token,
 )
-from polyclinic.departments.access.store import AccessStore, create_tables
+from polyclinic.departments.access.store import AccessStore
 from polyclinic.edges.sql.engine import open_engine
+from polyclinic.edges.sql.migrations import migrate
 
 PASSWORD = "correct horse battery"
 MAY: dict[Action, set[Role]] = {
@@ -84,7 +85,7 @@ def test_locks_grow() -> None:
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[AccessStore]:
     engine = open_engine(f"sqlite:///{tmp_path / 'access.sqlite'}")
-    create_tables(engine)
+    migrate(engine)
     made = AccessStore(engine)
     made.add_person(name="ann", display="Ann", roles={Role.RADIOLOGIST}, password=PASSWORD, sites={"north"})
     yield made

@@ -30,8 +30,9 @@ from polyclinic.departments.reading.contracts import (
 from polyclinic.departments.reading.outbox import MAX_ATTEMPTS as SEND_ATTEMPTS
 from polyclinic.departments.reading.outbox import Outbox, retry_after_s
 from polyclinic.departments.reading.runs import MAX_ATTEMPTS, RunStore, run_id_of
-from polyclinic.departments.reading.store import ReadingStore, create_tables
+from polyclinic.departments.reading.store import ReadingStore
 from polyclinic.edges.sql.engine import open_engine
+from polyclinic.edges.sql.migrations import migrate
 
 STUDY = "1.2.3"
 AGENT = Source(kind=SourceKind.AGENT, id="aa", version="1.0.0")
@@ -52,7 +53,7 @@ DONE = Assessed(agent=AGENT, series_instance_uid="9", findings=(), facts=(Fact(n
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
     made = open_engine(f"sqlite:///{tmp_path / 'reading.sqlite'}")
-    create_tables(made)
+    migrate(made)
     yield made
     made.dispose()
 

@@ -18,23 +18,20 @@ from polyclinic.app.settings import Settings
 from polyclinic.app.web import create_app
 from polyclinic.app.workroom import lasting, segments_folder
 from polyclinic.core.people import Person
-from polyclinic.departments.access import store as access_store
 from polyclinic.departments.access.api import Gate, session_router
 from polyclinic.departments.access.contracts import Action, Actor, Role
 from polyclinic.departments.access.store import AccessStore
-from polyclinic.departments.archive import schema as archive_schema
 from polyclinic.departments.archive.store import SqlArchive
-from polyclinic.departments.reading import store as reading_store
 from polyclinic.departments.reading.api import reading_router
 from polyclinic.departments.reading.desk import Desk
 from polyclinic.departments.reading.outbox import Outbox
 from polyclinic.departments.reading.runs import RunStore
 from polyclinic.departments.reading.store import ReadingStore
-from polyclinic.departments.records import store as records_store
 from polyclinic.departments.records.store import RecordsStore
 from polyclinic.edges.blobs.folder import FolderObjects
 from polyclinic.edges.dicomweb.router import dicomweb_router
 from polyclinic.edges.sql.engine import open_engine
+from polyclinic.edges.sql.migrations import migrate
 from polyclinic.journeys.facts import RoomFacts
 from polyclinic.journeys.rooms import Rooms, unobserved
 from polyclinic.journeys.study import Departures
@@ -81,9 +78,7 @@ def build(settings: Settings, *, observe: Callable[[str, str], None] = unobserve
     settings.data.mkdir(parents=True, exist_ok=True)
     archive_engine = open_engine(settings.database_url)
     engine = lasting(open_engine(settings.database_url))
-    archive_schema.metadata.create_all(archive_engine)
-    for room in (reading_store, records_store, access_store):
-        room.create_tables(engine)
+    migrate(engine)
     archive = SqlArchive(archive_engine, segments_folder(settings))
     rooms = Rooms(
         archive=archive,
@@ -173,7 +168,7 @@ def add_person(settings: Settings, *, name: str, display: str, roles: Set[str], 
     settings.data.mkdir(parents=True, exist_ok=True)
     engine = lasting(open_engine(settings.database_url, pool_size=1))
     try:
-        access_store.create_tables(engine)
+        migrate(engine)
         return AccessStore(engine).add_person(name=name, display=display, roles=roles, password=password)
     finally:
         engine.dispose()

@@ -69,11 +69,6 @@ _NO_ACCOUNT = _hasher.hash(secrets.token_hex(16))
 """Checked when the name is not known, so that the answer takes as long as for a known one."""
 
 
-def create_tables(engine: Engine) -> None:
-    """Create the tables of access that are not there yet."""
-    metadata.create_all(engine)
-
-
 class AccessStore:
     """Every method may be called from any thread."""
 

@@ -36,7 +36,6 @@ from polyclinic.departments.reading.tables import (
     dump,
     insert_new,
     lock_study,
-    metadata,
     proposal,
     seconds,
     signature,
@@ -46,11 +45,6 @@ from polyclinic.departments.reading.tables import (
 
 Compose = Callable[[Sequence[DecidedFinding]], tuple[Report, str]]
 """Findings in, the report composed of them and the SHA-256 of its content out."""
-
-
-def create_tables(engine: Engine) -> None:
-    """Create the tables of the reading room that are not there yet."""
-    metadata.create_all(engine)
 
 
 class ReadingStore:

@@ -21,11 +21,6 @@ context = Table(
 )
 
 
-def create_tables(engine: Engine) -> None:
-    """Create the tables of the record that are not there yet."""
-    metadata.create_all(engine)
-
-
 class RecordsStore:
     """Every method may be called from any thread and any process."""
 

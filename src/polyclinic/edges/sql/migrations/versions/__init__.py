@@ -1,0 +1,1 @@
+"""One module for each released schema; never edited after its release."""
