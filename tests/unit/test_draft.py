@@ -147,9 +147,10 @@ def test_english_report_reads_as_a_radiologist_writes() -> None:
     ]
     assert texts(report, "impression") == [
         "2 lung nodules, the largest a part-solid nodule, right lung, mean diameter 10.9 mm.",
-        "If incidental, in an adult of 35 years or more without known cancer or immunosuppression: Fleischner 2017, by "
-        "part-solid nodule 1 (11 mm). CT at 3 to 6 months, then according to the most suspicious nodule.",
-        "Part-solid nodules 1 and 2: solid component not measured; no Lung-RADS v2022 category.",
+        "If found incidentally, in an adult of 35 years or more without known cancer or immunosuppression: Fleischner "
+        "2017, guided by part-solid nodule 1 (11 mm). "
+        "CT at 3 to 6 months, then according to the most suspicious nodule.",
+        "Part-solid nodules 1 and 2: no Lung-RADS v2022 category, because the solid component was not measured.",
         "Lung densitometry: lung volume below -950 HU (LAA-950) 3.3%.",
         "Pleural effusion, both lungs.",
         "Proposed findings that await review and are not part of this report: 1.",

@@ -95,15 +95,15 @@ def test_one_solid_nodule_at_the_borders(mm: float, category: str, low: str, hig
 def test_the_conditions_and_both_risks_are_said_with_the_rows_that_say_so() -> None:
     report = draft(nodule("a", 7.0), nodule("b", 5.0))
     by_nodule = saying(report, "by nodule", "findings")
-    assert by_nodule.text.endswith(": category 3 solid nodule 1; category 2 solid nodule 2.")
+    assert by_nodule.text.endswith(": 3 (solid nodule 1), 2 (solid nodule 2).")
     assert [r.id for r in by_nodule.rules] == [
         "lung-rads-v2022.solid-baseline-6to8",
         "lung-rads-v2022.solid-baseline-lt6",
     ]
     screening, incidental = sentences(report, "impression")[1:3]
     assert screening.text == (
-        "If this is a lung cancer screening examination without an earlier one: Lung-RADS v2022 category 3, by solid "
-        "nodule 1. Low-dose CT in 6 months."
+        "If this is a lung cancer screening examination without an earlier one: Lung-RADS v2022 category 3 by size "
+        "and type (solid nodule 1). Low-dose CT in 6 months."
     )
     assert screening.finding_ids == incidental.finding_ids == ("a",)
     assert [r.id for r in screening.rules] == [
@@ -111,8 +111,8 @@ def test_the_conditions_and_both_risks_are_said_with_the_rows_that_say_so() -> N
         "lung-rads-v2022.most-suspicious",
     ]
     assert incidental.text == (
-        "If incidental, in an adult of 35 years or more without known cancer or immunosuppression: Fleischner 2017, "
-        f"by solid nodule 1 (7 mm). At low risk: {LOW} At high risk: {HIGH}"
+        "If found incidentally, in an adult of 35 years or more without known cancer or immunosuppression: "
+        f"Fleischner 2017, guided by solid nodule 1 (7 mm). At low risk: {LOW} At high risk: {HIGH}"
     )
     assert [r.id for r in incidental.rules] == [
         "fleischner-2017.solid-multiple-6to8-low",
@@ -125,7 +125,7 @@ def test_chinese_is_from_the_same_tables() -> None:
     report = draft(nodule("a", 7.0), nodule("b", 5.0), language=Language.CHINESE)
     screening, incidental = sentences(report, "impression")[1:3]
     advised = lung_rads_v2022.ADVICE[Category.PROBABLY_BENIGN].chinese
-    assert screening.text == f"若本检查为首次肺癌筛查：Lung-RADS v2022 3类，依据实性结节1。{advised}"
+    assert screening.text == f"若本检查为首次肺癌筛查：按大小及密度类型为Lung-RADS v2022 3类（实性结节1）。{advised}"
     rows = {row.id: row.advice.chinese for row in fleischner_2017.ROWS}
     assert incidental.text == (
         "若为偶然发现，且患者年满35岁、无已知恶性肿瘤及免疫抑制：Fleischner 2017，依据实性结节1（7 mm）。"
@@ -135,7 +135,7 @@ def test_chinese_is_from_the_same_tables() -> None:
 
 def test_ground_glass_has_one_advice_for_every_risk() -> None:
     report = draft(nodule("g", 6.0, codes.GROUND_GLASS))
-    assert "category 2, by ground-glass nodule 1" in saying(report, "Lung-RADS").text
+    assert "category 2 by size and type (ground-glass nodule 1)" in saying(report, "Lung-RADS").text
     text = saying(report, "Fleischner").text
     assert text.endswith(
         "(6 mm). CT at 6 to 12 months to see whether it persists, then every 2 years until 5 years."
@@ -151,7 +151,10 @@ def test_the_earliest_follow_up_guides_not_the_largest_nodule() -> None:
 def test_part_solid_without_solid_component_is_not_classified() -> None:
     report = draft(nodule("p", 12.0, codes.PART_SOLID), nodule("s", 7.0))
     unclassified = saying(report, "not measured")
-    assert unclassified.text == "Part-solid nodule 1: solid component not measured; no Lung-RADS v2022 category."
+    assert (
+        unclassified.text
+        == "Part-solid nodule 1: no Lung-RADS v2022 category, because the solid component was not measured."
+    )
     assert unclassified.finding_ids == ("p",)
     assert unclassified.rules[0].result == "not-classified"
     exam = saying(report, "category 3 or higher")
@@ -191,10 +194,11 @@ def test_the_category_is_a_lower_bound_only_where_an_unclassified_nodule_may_exc
 
 def test_calcified_is_not_called_benign_and_is_no_second_nodule() -> None:
     report = draft(nodule("c", 9.0, codes.CALCIFIED), nodule("s", 9.0))
-    sentence = saying(report, "calcified;")
+    sentence = saying(report, "whether calcification is benign")
+    assert sentence.text.startswith("Calcified nodule")
     assert "the reader judges" in sentence.text
     assert [(r.id, r.result) for r in sentence.rules] == [("lung-rads-v2022.benign-feature", "not-classified")]
-    assert [r.id for r in saying(report, "Fleischner 2017, by").rules] == ["fleischner-2017.solid-single-gt8"]
+    assert [r.id for r in saying(report, "Fleischner").rules] == ["fleischner-2017.solid-single-gt8"]
     alone = advice(nodule("c", 9.0, codes.CALCIFIED))
     assert (alone.screening, alone.incidental) == (None, None)
 
@@ -221,10 +225,10 @@ def test_with_earlier_studies_the_category_is_said_to_be_for_a_first_examination
 def test_only_what_counts_is_classified_unless_proposals_may_be_shown() -> None:
     findings = (nodule("a", 5.0), nodule("b", 9.0, state=FindingState.PROPOSED), nodule("c", 20.0))
     findings = (*findings[:2], nodule("c", 20.0, state=FindingState.REJECTED))
-    assert "category 2, by solid nodule 1" in saying(draft(*findings), "Lung-RADS").text
+    assert "category 2 by size and type (solid nodule 1)" in saying(draft(*findings), "Lung-RADS").text
     shown = saying(draft(*findings, include_proposed=True), "Lung-RADS")
     assert shown.text.startswith("[Proposed, unreviewed] If this")
-    assert "category 4A, by solid nodule 1" in shown.text
+    assert "category 4A by size and type (solid nodule 1)" in shown.text
     nothing = draft(nodule("b", 9.0, state=FindingState.PROPOSED))
     assert not any(s.rules for part in nothing.sections for s in part.sentences)
 

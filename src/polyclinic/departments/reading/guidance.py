@@ -33,7 +33,7 @@ class Guidance:
             self.say.words.lung_rads_group.format(category=group.category, subject=self._subject(group.finding_ids))
             for group in screening.groups
         ]
-        text = self.say.words.lung_rads_nodules.format(groups=self.say.words.between_groups.join(groups))
+        text = self.say.words.lung_rads_nodules.format(groups=self.say.words.parts.join(groups))
         rules = tuple(dict.fromkeys(rule for group in screening.groups for rule in group.rules))
         return [self._sentence(text, [i for group in screening.groups for i in group.finding_ids], rules)]
 

@@ -77,7 +77,6 @@ class Wording:
     lung_rads_at_least: str
     lung_rads_nodules: str
     lung_rads_group: str
-    between_groups: str
     first_examination_only: str
     fleischner: str
     fleischner_too_young: str

@@ -66,15 +66,15 @@ ENGLISH = Wording(
         "pixel spacing": "pixel spacing {value}",
         "gantry tilt": "gantry tilt {value}",
         "tube voltage": "acquired at {value}",
-        "scanner": "on a {value} scanner",
+        "scanner": "{value} scanner",
         "contrast": "contrast medium {value}",
         "contrast agent": "contrast medium {value}",
         "kernel": "reconstructed with kernel {value}",
         "reconstruction kernel": "reconstructed with kernel {value}",
     },
     phrases={
-        "it touches the pleura; its border there is estimated": "Touching the pleura, border there estimated.",
-        "it touches a vessel; its border there is estimated": "Touching a vessel, border there estimated.",
+        "it touches the pleura; its border there is estimated": "The border with the adjoining pleura is estimated.",
+        "it touches a vessel; its border there is estimated": "The border with an adjoining vessel is estimated.",
     },
     enumeration=", ",
     last=" and ",
@@ -116,21 +116,20 @@ ENGLISH = Wording(
     impression_densitometry="Lung densitometry: {parts}.",
     impression_other="{name}, {site}.",
     lung_rads=(
-        "If this is a lung cancer screening examination without an earlier one: Lung-RADS v2022 category {category}, "
-        "by {subject}."
+        "If this is a lung cancer screening examination without an earlier one: Lung-RADS v2022 category {category} by "
+        "size and type ({subject})."
     ),
     lung_rads_at_least=(
         "If this is a lung cancer screening examination without an earlier one: Lung-RADS v2022 category {category} or "
-        "higher, by {subject}; category and follow-up depend on the nodules that could not be classified."
+        "higher by size and type ({subject}); category and follow-up depend on the nodules that could not be classified."
     ),
     lung_rads_nodules="Lung-RADS v2022 by nodule, if this is a first lung cancer screening examination: {groups}.",
-    lung_rads_group="category {category} {subject}",
-    between_groups="; ",
+    lung_rads_group="{category} ({subject})",
     first_examination_only=(
         "The Lung-RADS category is for a first examination only: earlier studies are on file, but the software made no "
         "comparison, and growth or stability may change the category."
     ),
-    fleischner="If incidental, in {who}: Fleischner 2017, by {subject} ({size} mm).",
+    fleischner="If found incidentally, in {who}: Fleischner 2017, guided by {subject} ({size} mm).",
     fleischner_too_young="{advice} They are for adults of {youngest} years or more; the patient is {age}.",
     adult="an adult of {youngest} years or more without known cancer or immunosuppression",
     patient="a patient without known cancer or immunosuppression",
@@ -138,14 +137,16 @@ ENGLISH = Wording(
     by_risk="At low risk: {low} At high risk: {high}",
     unclassified={
         "calcified": (
-            "{subject}: calcified; the software does not know the pattern of calcification, on which it depends "
-            "whether a nodule is benign. Neither Lung-RADS v2022 nor Fleischner 2017 was applied; the reader judges."
+            "{subject}: no Lung-RADS v2022 category and no follow-up interval; whether calcification is benign depends "
+            "on its pattern, which the software does not know and the reader judges."
         ),
         "size": (
-            "{subject}: without long and short axis no mean diameter; neither Lung-RADS v2022 nor Fleischner 2017 was "
-            "applied."
+            "{subject}: no Lung-RADS v2022 category and no follow-up interval, because the mean of long and short axis "
+            "is not known."
         ),
-        "attenuation": "{subject}: type not known; neither Lung-RADS v2022 nor Fleischner 2017 was applied.",
-        "solid-component": "{subject}: solid component not measured; no Lung-RADS v2022 category.",
+        "attenuation": (
+            "{subject}: no Lung-RADS v2022 category and no follow-up interval, because the nodule type is not known."
+        ),
+        "solid-component": "{subject}: no Lung-RADS v2022 category, because the solid component was not measured.",
     },
 )

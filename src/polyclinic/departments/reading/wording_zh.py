@@ -113,13 +113,12 @@ CHINESE = Wording(
     impression_nodules="肺结节{count}个，最大者为{kind}，位于{site}，{size}。",
     impression_densitometry="肺密度定量：{parts}。",
     impression_other="{name}，{site}。",
-    lung_rads="若本检查为首次肺癌筛查：Lung-RADS v2022 {category}类，依据{subject}。",
+    lung_rads="若本检查为首次肺癌筛查：按大小及密度类型为Lung-RADS v2022 {category}类（{subject}）。",
     lung_rads_at_least=(
-        "若本检查为首次肺癌筛查：Lung-RADS v2022至少{category}类，依据{subject}；最终分类及随访取决于未能分类的结节。"
+        "若本检查为首次肺癌筛查：按大小及密度类型至少为Lung-RADS v2022 {category}类（{subject}）；最终分类及随访取决于未能分类的结节。"
     ),
     lung_rads_nodules="若本检查为首次肺癌筛查，各结节Lung-RADS v2022分类：{groups}。",
-    lung_rads_group="{category}类为{subject}",
-    between_groups="；",
+    lung_rads_group="{category}类（{subject}）",
     first_examination_only=(
         "上述Lung-RADS分类仅适用于首次检查：存有既往检查，但软件未作对比，结节增大或稳定可能改变分类。"
     ),
@@ -131,11 +130,10 @@ CHINESE = Wording(
     by_risk="低危者：{low}高危者：{high}",
     unclassified={
         "calcified": (
-            "{subject}：钙化，软件不能判断钙化形态，而良性与否取决于形态；"
-            "未应用Lung-RADS v2022及Fleischner 2017，由医师判断。"
+            "{subject}：未给出Lung-RADS v2022分类及随访间隔；钙化是否为良性取决于其形态，软件无法判断，由医师判断。"
         ),
-        "size": "{subject}：缺少长径和短径，无平均直径；未应用Lung-RADS v2022及Fleischner 2017。",
-        "attenuation": "{subject}：密度类型不明；未应用Lung-RADS v2022及Fleischner 2017。",
+        "size": "{subject}：长短径平均值不明，未给出Lung-RADS v2022分类及随访间隔。",
+        "attenuation": "{subject}：密度类型不明，未给出Lung-RADS v2022分类及随访间隔。",
         "solid-component": "{subject}：实性成分未测量，未给出Lung-RADS v2022分类。",
     },
 )
