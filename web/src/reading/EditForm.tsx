@@ -33,7 +33,7 @@ export function EditForm({ finding, onSave, onCancel }: {
     onCancel();
   };
   return (
-    <form className="edit" onSubmit={submit} onKeyDown={onKeyDown} noValidate>
+    <form className="edit-form" onSubmit={submit} onKeyDown={onKeyDown} noValidate>
       {measured && (
         <div className="edit-row">
           <TextInput size="xs" label={t("findings.longAxis")} inputMode="decimal" value={now.long} autoFocus

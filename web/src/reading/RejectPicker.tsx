@@ -8,13 +8,12 @@ export const REASONS = ["vessel", "scar", "artefact", "lymph-node", "known", "ot
 export function RejectPicker({ onPick, onCancel }: { onPick: (reason: string) => void; onCancel: () => void }): ReactElement {
   const { t } = useTranslation();
   useEffect(() => {
-    // Before the page's own keys: here 1 to 6 are reasons, not windows.
     const listen = (event: KeyboardEvent): void => {
       if (event.altKey || event.ctrlKey || event.metaKey) return;
       const reason = REASONS[Number(event.key) - 1];
       if (event.key !== "Escape" && reason === undefined) return;
       event.preventDefault();
-      event.stopImmediatePropagation();
+      event.stopPropagation();
       if (reason === undefined) onCancel();
       else onPick(reason);
     };
@@ -22,7 +21,7 @@ export function RejectPicker({ onPick, onCancel }: { onPick: (reason: string) =>
     return () => window.removeEventListener("keydown", listen, { capture: true });
   }, [onPick, onCancel]);
   return (
-    <div className="reasons" role="group" aria-label={t("findings.whyReject")}>
+    <div className="reasons" role="group" data-owns-keys="1 2 3 4 5 6 Escape" aria-label={t("findings.whyReject")}>
       <span>{t("findings.whyReject")}</span>
       {REASONS.map((reason, i) => (
         <button key={reason} type="button" className="plain act" data-reason={reason} onClick={() => onPick(reason)}>

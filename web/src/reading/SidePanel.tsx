@@ -123,7 +123,7 @@ function RunView({ run, onRetry, retrying }: { run: Run; onRetry: (runId: string
             <small>{t("study.seconds")} {seconds.toFixed(1)} s</small>
           </Tooltip>
         )}
-        {(run.state === "failed" || run.state === "abstained") && (
+        {run.state === "failed" && (
           <button type="button" className="plain link" disabled={retrying} onClick={() => onRetry(run.id)}>{t("study.retryRun")}</button>
         )}
       </div>

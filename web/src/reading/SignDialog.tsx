@@ -1,6 +1,6 @@
 /** The last look before the name goes under it. */
 import { Button, Modal } from "@mantine/core";
-import type { ReactElement } from "react";
+import { type ReactElement, useEffect, useRef } from "react";
 import { useTranslation } from "react-i18next";
 import type { FindingView, Person, Report } from "../api/types";
 import { countByState } from "./findingText";
@@ -18,6 +18,20 @@ export function SignDialog({ opened, report, findings, person, busy, onConfirm, 
   const { t } = useTranslation();
   const counts = countByState(findings);
   const undecided = Math.max(counts.proposed, report?.undecided ?? 0);
+  const primary = useRef<() => void>(() => undefined);
+  primary.current = undecided > 0 ? onGoToUndecided : () => report !== undefined && !busy && onConfirm();
+  useEffect(() => {
+    if (!opened) return undefined;
+    // Enter means the main button also in the moment before the focus has moved to it.
+    const listen = (event: KeyboardEvent): void => {
+      const onControl = event.target instanceof Element && event.target.closest("[role=dialog] button") !== null;
+      if (event.key !== "Enter" || event.ctrlKey || event.metaKey || event.repeat || onControl) return;
+      event.preventDefault();
+      primary.current();
+    };
+    window.addEventListener("keydown", listen);
+    return () => window.removeEventListener("keydown", listen);
+  }, [opened]);
   return (
     <Modal opened={opened} onClose={onClose} title={t("sign.title")} size={640} closeButtonProps={{ "aria-label": t("app.close") }}>
       <div className="sign-counts">

@@ -8,7 +8,6 @@ import { useReport, useStudy } from "../api/queries";
 import type { FindingView, Person, Study } from "../api/types";
 import { useLanguage } from "../i18n";
 import { formatDate, formatTime, sexAndAge } from "../ui/dicomFormat";
-import { Icon } from "../ui/icons";
 import { useKeys } from "../ui/keys";
 import { Middle } from "../ui/Middle";
 import { parsePatientName } from "../ui/patientName";
@@ -169,11 +168,10 @@ function PatientBar({ study }: { study: Study }): ReactElement {
   return (
     <div className="patientbar">
       <span className="divider" />
-      <Icon name="list" size={14} />
       <b>{name.ideographic}{name.ideographic !== "" && name.alphabetic !== "" && " "}{name.alphabetic}</b>
       <span>{row.patient_id}</span>
       <span>{sexAndAge(row.sex, row.birth_date, row.study_date)}</span>
-      <span>{formatDate(row.study_date)} {row.description}</span>
+      <span className="what">{formatDate(row.study_date)} {row.description}</span>
       <StudyStateChip state={row.state} />
       {row.urgency !== "routine" && <span className={`urgency ${row.urgency}`} title={row.urgency_reason}>{t(`urgency.${row.urgency}`)}</span>}
     </div>

@@ -104,6 +104,13 @@ function belongsToControl(event: KeyboardEvent): boolean {
 
 export type Handlers = Partial<Record<Action, () => void>>;
 
+/** Whether a part of the page has taken this stroke for itself: it lists its keys in `data-owns-keys`. */
+function isTaken(event: KeyboardEvent): boolean {
+  if (document.querySelector("[role=dialog]") !== null) return true;
+  const owner = document.querySelector<HTMLElement>("[data-owns-keys]");
+  return owner?.dataset.ownsKeys?.split(" ").includes(event.key) ?? false;
+}
+
 /** Obey the table while the component is shown; not while somebody types or a dialog is open. */
 export function useKeys(scope: Scope, handlers: Handlers, enabled = true): void {
   const current = useRef(handlers);
@@ -111,15 +118,16 @@ export function useKeys(scope: Scope, handlers: Handlers, enabled = true): void 
   useEffect(() => {
     if (!enabled) return undefined;
     const listen = (event: KeyboardEvent): void => {
-      if (event.defaultPrevented || belongsToControl(event) || document.querySelector("[role=dialog]")) return;
+      if (belongsToControl(event) || isTaken(event)) return;
       const action = actionFor(event, scope);
       const handler = action === null ? undefined : current.current[action];
       if (handler === undefined) return;
       event.preventDefault();
       handler();
     };
-    window.addEventListener("keydown", listen);
-    return () => window.removeEventListener("keydown", listen);
+    // On the way down: Cornerstone3D swallows every key once an image has the focus.
+    window.addEventListener("keydown", listen, { capture: true });
+    return () => window.removeEventListener("keydown", listen, { capture: true });
   }, [scope, enabled]);
 }
 

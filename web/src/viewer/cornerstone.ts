@@ -38,6 +38,7 @@ async function start(): Promise<void> {
       colorHighlighted: "rgb(255, 236, 179)",
       colorSelected: "rgb(255, 236, 179)",
       lineWidth: "1.25",
+      textBoxBackground: "rgba(0, 0, 0, 0.6)",
       textBoxFontFamily: "inherit",
       textBoxFontSize: "12px",
       textBoxColor: "rgb(255, 214, 102)",
