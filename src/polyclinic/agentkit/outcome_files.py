@@ -6,6 +6,7 @@ The JSON document is written last: where it exists, everything it names exists.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import zipfile
 from collections.abc import Callable, Iterator
@@ -34,8 +35,10 @@ def files_of(outcome: Outcome) -> Iterator[tuple[str, bytes]]:
         return
     masks: list[dict[str, Any]] = []
     for number, mask in enumerate(outcome.masks):
-        name = f"mask-{number}.npz"
-        yield name, _pack(mask.voxels)
+        packed = _pack(mask.voxels)
+        # Named by content: should two runs of one agent differ, no document can name the mask of the other.
+        name = f"mask-{number}-{hashlib.sha256(packed).hexdigest()[:16]}.npz"
+        yield name, packed
         masks.append(
             {
                 "id": mask.id,

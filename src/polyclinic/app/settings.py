@@ -33,8 +33,9 @@ class Settings(BaseSettings):
     journeys_database: str = Field(
         default="", description="Database URL of the durable journeys; empty means an SQLite file of their own"
     )
-    objects: Path | None = Field(
-        default=None, description="Folder of agents' outcomes; empty means `objects` in the data folder"
+    objects: str = Field(
+        default="",
+        description="Folder or URL (s3://bucket/prefix) of agents' outcomes; empty means `objects` in `data`",
     )
     web_host: str = Field(default="127.0.0.1", description="Address the web server listens on")
     web_port: int = Field(default=8080, ge=0, le=65535, description="Port of the web server; 0 takes a free one")
@@ -112,9 +113,9 @@ class Settings(BaseSettings):
         return f"sqlite:///{(self.data / 'journeys.sqlite').resolve()}"
 
     @property
-    def objects_folder(self) -> Path:
-        """Folder of agents' outcomes."""
-        return self.objects or self.data / "objects"
+    def objects_place(self) -> str:
+        """Folder or URL of agents' outcomes."""
+        return self.objects or str(self.data / "objects")
 
     def session_secret(self) -> bytes:
         """Key of the tokens against request forgery; made on first use, readable by the owner only."""

@@ -28,7 +28,7 @@ from polyclinic.departments.reading.outbox import Outbox
 from polyclinic.departments.reading.runs import RunStore
 from polyclinic.departments.reading.store import ReadingStore
 from polyclinic.departments.records.store import RecordsStore
-from polyclinic.edges.blobs.folder import FolderObjects
+from polyclinic.edges.blobs.outcomes import open_outcomes
 from polyclinic.edges.dicomweb.router import dicomweb_router
 from polyclinic.edges.sql.engine import open_engine
 from polyclinic.edges.sql.migrations import migrate
@@ -86,7 +86,7 @@ def build(settings: Settings, *, observe: Callable[[str, str], None] = unobserve
         runs=RunStore(engine),
         outbox=Outbox(engine),
         records=RecordsStore(engine),
-        objects=FolderObjects(settings.objects_folder),
+        objects=open_outcomes(settings.objects_place),
         agents=installed_agents(settings.agents_extra, settings.agents),
         scenarios=load_scenarios(settings.scenarios),
         render_pdf=print_report,

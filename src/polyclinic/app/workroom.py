@@ -17,7 +17,7 @@ from polyclinic.departments.archive.segments import Segments
 from polyclinic.departments.reading.ports import Objects
 from polyclinic.departments.reading.runs import RunStore
 from polyclinic.departments.records.store import RecordsStore
-from polyclinic.edges.blobs.folder import FolderObjects
+from polyclinic.edges.blobs.outcomes import open_outcomes
 from polyclinic.edges.inference import ModelShelf
 from polyclinic.edges.sql.engine import open_engine
 
@@ -41,7 +41,7 @@ def open_workroom(settings: Settings) -> Workroom:
         archive=ArchiveReads(engine, Segments(segments_folder(settings)), Arrivals()),
         runs=RunStore(engine),
         records=RecordsStore(engine),
-        objects=FolderObjects(settings.objects_folder),
+        objects=open_outcomes(settings.objects_place),
         agents=installed_agents(settings.agents_extra, settings.agents),
         shelf=ModelShelf(settings.models),
     )

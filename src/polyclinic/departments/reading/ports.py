@@ -13,10 +13,10 @@ class Objects(Protocol):
     """Durable bytes by key (an object store): outcomes of agents. Keys are paths with ``/``."""
 
     def put(self, key: str, data: bytes) -> None:
-        """Durable when it returns; the same key is replaced as a whole, never half."""
+        """Durable when it returns. Of two puts on a key either may stand, but whole."""
 
     def get(self, key: str) -> bytes:
-        """Raises `polyclinic.core.errors.NotFound` (``objects.no-object``)."""
+        """Raises `polyclinic.core.errors.NotFound` (``objects.no-object`` or ``blobs.no-object``)."""
 
     def exists(self, key: str) -> bool:
         """Whether `get` would find it."""

@@ -1,8 +1,8 @@
 """Proposes one nodule in the middle of the series, unless the series description says to do worse.
 
-``raise``, ``abstain``, ``outside`` do so always; ``crash-once``, ``hang-once``, ``greedy-once`` and ``slow-once`` the first time, remembered by a file
-in the folder that QUICK_AGENT_FOLDER names; ``broken`` fails until there is a file ``mended``. Every run is noted in
-``runs.txt`` there.
+``raise``, ``abstain``, ``outside`` do so always. What ends in ``-once`` (crash, hang, greedy, slow) does so the first
+time only, remembered by a file in the folder that QUICK_AGENT_FOLDER names. ``broken`` fails until that folder has a
+file ``mended``. Every run is noted in ``runs.txt`` there.
 """
 
 import os
