@@ -9,12 +9,14 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
 import pydicom.data
 import pytest
 from pydicom import dcmread
+from structlog.testing import capture_logs
 
 from polyclinic.core.errors import Unavailable
 from polyclinic.core.ids import stable_uid
@@ -225,24 +227,41 @@ def test_association_keeps_a_study_open(node: DimseNode, archive: SqlArchive, pa
     until(lambda: archive.unsettled()[0].open_associations == 0)
 
 
-@needs_dcmtk
-def test_sending_to_dcmtk(archive: SqlArchive, part10: Make, tmp_path: Path) -> None:
-    received = tmp_path / "received"
+@contextmanager
+def storescp(received: Path, *options: str) -> Iterator[Peer]:
     received.mkdir()
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    server = subprocess.Popen(["storescp", "+xa", "--bit-preserving", "-od", str(received), str(port)], env=ENVIRONMENT)
+    server = subprocess.Popen(["storescp", *options, "-od", str(received), str(port)], env=ENVIRONMENT)
     try:
         to = Peer(ae_title="STORESCP", host="127.0.0.1", port=port)
         until(lambda: listens(to))
+        yield to
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+@needs_dcmtk
+def test_a_peer_of_the_default_syntax_only_gets_that(part10: Make, tmp_path: Path) -> None:
+    lossless = (TEST_FILES / "MR_small_RLE.dcm").read_bytes()
+    with storescp(tmp_path / "received", "+xi") as to:
+        statuses = send([part10(1), lossless, part10(2)], to)
+    assert [status.status for status in statuses] == [0, CONTEXT_REFUSED, 0]
+    kept = sorted((dcmread(path) for path in (tmp_path / "received").iterdir()), key=lambda d: d.InstanceNumber)
+    assert [dataset.file_meta.TransferSyntaxUID for dataset in kept] == ["1.2.840.10008.1.2"] * 2
+    assert kept[0] == dcmread(BytesIO(part10(1)))
+
+
+@needs_dcmtk
+def test_sending_to_dcmtk(part10: Make, tmp_path: Path) -> None:
+    received = tmp_path / "received"
+    with storescp(received, "+xa", "--bit-preserving") as to:
         lossless = (TEST_FILES / "MR_small_RLE.dcm").read_bytes()
         files = [part10(1), lossless, part10(2), part10(3, Rows=1000, Columns=1000, PixelData=bytes(2_000_000))]
         assert [status.status for status in send(files, to)] == [0] * 4
         kept = [path.read_bytes() for path in received.iterdir()]
         assert {dataset_bytes(data) for data in kept} == {dataset_bytes(data) for data in files}
-    finally:
-        server.terminate()
-        server.wait(10)
 
 
 def test_nobody_listens(part10: Make) -> None:
@@ -250,3 +269,14 @@ def test_nobody_listens(part10: Make) -> None:
         port = probe.getsockname()[1]
     with pytest.raises(Unavailable, match=r"dimse\.peer-unreachable"):
         send([part10()], Peer(ae_title="X", host="127.0.0.1", port=port))
+
+
+def test_logs_hold_no_patient_data(node: DimseNode, part10: Make) -> None:
+    with capture_logs() as logs:
+        send([part10(), part10(2)[:-4], part10(PatientName="Secret^Name", PatientID="SECRET-1")], peer(node))
+        until(lambda: any(entry["event"] == "dimse.association-ended" for entry in logs))
+    events = {entry["event"] for entry in logs}
+    assert {"dimse.store-refused", "archive.kept-aside"} <= events
+    text = str(logs)
+    for secret in ("Wang", "小东", "P-1", "Secret", "SECRET", "19600102", stable_uid("study", "1"), "ACC-1"):
+        assert secret not in text

@@ -6,11 +6,16 @@ import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 from types import TracebackType
 from typing import Self
 
+from pydicom import dcmread
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
+
 from polyclinic.core.errors import Rejected, Unavailable
-from polyclinic.dicom.header import HeaderError, read_file_meta
+from polyclinic.dicom.header import DEFLATED_LE, EXPLICIT_LE, IMPLICIT_LE, HeaderError, read_file_meta
 from polyclinic.edges.dimse import commands, negotiation, wire
 from polyclinic.edges.dimse.commands import Command
 from polyclinic.edges.dimse.syntaxes import VERIFICATION
@@ -19,6 +24,7 @@ from polyclinic.edges.dimse.wire import Aborted, Wire
 MAX_CONTEXTS = 128
 CONTEXT_REFUSED = 0x0122
 """Status of an instance that was not sent, because the peer takes not its SOP class or transfer syntax (PS3.7 C)."""
+_CONVERTIBLE = frozenset({EXPLICIT_LE, DEFLATED_LE})
 _FRAGMENT_BYTES = 128 * 1024
 _BUFFERS_IN_A_CALL = 512
 
@@ -93,16 +99,24 @@ class Sender:
             raise Unavailable("dimse.peer-rejected", "The peer answered C-ECHO with a failure: check its log")
 
     def store(self, part10: bytes | memoryview) -> SendStatus:
-        """C-STORE of one DICOM file in the transfer syntax it is kept in. Raises `Rejected` when it is no such file."""
+        """C-STORE of one DICOM file; raises `Rejected` when it is no such file.
+
+        It is sent in the transfer syntax it is kept in. A peer that does not take that one, of an instance that is not
+        compressed, gets the default transfer syntax, which every peer must take (PS3.5 10.1).
+        """
         try:
             meta = read_file_meta(part10)
         except HeaderError as error:
             raise Rejected("dimse.not-dicom", "This is no DICOM file (PS3.10) and cannot be sent") from error
         context_id = self._context(meta.sop_class_uid, meta.transfer_syntax_uid)
+        dataset: bytes | memoryview = memoryview(part10)[meta.dataset_offset :]
+        if context_id is None and meta.transfer_syntax_uid in _CONVERTIBLE:
+            context_id = self._context(meta.sop_class_uid, IMPLICIT_LE)
+            dataset = _implicit(part10) if context_id is not None else dataset
         status = CONTEXT_REFUSED
         if context_id is not None:
             command = self._request(commands.C_STORE_RQ, meta.sop_class_uid, meta.sop_instance_uid)
-            status = self._exchange(context_id, command, memoryview(part10)[meta.dataset_offset :])
+            status = self._exchange(context_id, command, dataset)
         return SendStatus(sop_class_uid=meta.sop_class_uid, sop_instance_uid=meta.sop_instance_uid, status=status)
 
     def _request(self, field: int, sop_class_uid: str, sop_instance_uid: str = "") -> bytes:
@@ -122,9 +136,14 @@ class Sender:
         """Id of the accepted context, None when the peer refuses it."""
         key = sop_class_uid, transfer_syntax_uid
         if self._wire is None or key not in self._proposed:
-            if len(self._proposed) >= MAX_CONTEXTS:
+            # One context for each pair: the peer then says of every syntax whether it takes it
+            wanted = [key]
+            if transfer_syntax_uid in _CONVERTIBLE and sop_class_uid != VERIFICATION:
+                wanted.append((sop_class_uid, IMPLICIT_LE))
+            if len(self._proposed) > MAX_CONTEXTS - len(wanted):
                 self._proposed.clear()
-            self._proposed[key] = 2 * len(self._proposed) + 1
+            for one in wanted:
+                self._proposed.setdefault(one, 2 * len(self._proposed) + 1)
             self._associate()
         context_id = self._proposed[key]
         return context_id if context_id in self._accepted else None
@@ -221,6 +240,15 @@ class Sender:
             connection.send(wire.RELEASE_RQ_PDU)
             connection.control(*connection.next_pdu(idle=False))
         connection.close()
+
+
+def _implicit(part10: bytes | memoryview) -> bytes:
+    """The dataset of an uncompressed DICOM file in implicit VR little endian."""
+    dataset = dcmread(BytesIO(part10))
+    out = DicomBytesIO()
+    out.is_implicit_VR, out.is_little_endian = True, True
+    write_dataset(out, dataset)
+    return bytes(out.getvalue())
 
 
 def send(
