@@ -16,7 +16,7 @@ from polyclinic_agents.chest_ct.segmentation import segment
 MIN_LONG_AXIS_MM, MIN_MEAN_MM = 4.0, 3.5
 PROPOSE_FROM = 0.25
 """Confidence below which a mark would cost a reader more than it is worth."""
-MAX_PROPOSED = 12
+MAX_PROPOSED = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
