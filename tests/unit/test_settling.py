@@ -61,7 +61,7 @@ def test_age(born: date | None, at: date | None, years: int | None) -> None:
 
 @pytest.mark.parametrize(
     ("text", "day"),
-    [("20260102", date(2026, 1, 2)), ("", None), ("2026", None), ("20261399", None), ("abcdefgh", None)],,
+    [("20260102", date(2026, 1, 2)), ("", None), ("2026", None), ("20261399", None), ("abcdefgh", None)],
 )
 def test_dates_of_dicom(text: str, day: date | None) -> None:
     assert parse_da(text) == day

@@ -241,7 +241,14 @@ class Departures:
 def resume(rooms: Rooms) -> None:
     """Once after the start: take up what a crash left between two journeys. DBOS itself resumes those begun."""
     for status in rooms.reading.in_state(StudyState.SETTLING):
-        settle(rooms, status.study_instance_uid, status.evidence)
+        try:
+            settle(rooms, status.study_instance_uid, status.evidence)
+        except PolyclinicError as error:
+            # The platform starts all the same; the worklist shows which study needs a look.
+            reason = _what_failed(error)
+            rooms.reading.progress(
+                status.study_instance_uid, status.revision, StudyState.FAILED, now=rooms.now(), reason=reason
+            )
     for status in rooms.reading.in_state(StudyState.RUNNING):
         prefix = f"study:{status.study_instance_uid}:r{status.revision}"
         if not durable.unfinished(prefix):

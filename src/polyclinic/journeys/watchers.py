@@ -34,6 +34,11 @@ def settled(study: UnsettledStudy, *, now: datetime, quiet_s: float, limit_s: fl
     return None
 
 
+def log_failure(what: str, error: Exception) -> None:
+    """Where it failed, without the error's own text, which may hold what is about a patient."""
+    log.error("%s: %s\n%s", what, type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
+
+
 class Loop:
     """A thread that does something again and again until it is stopped; an error is logged, and it goes on."""
 
@@ -57,8 +62,7 @@ class Loop:
             try:
                 self._turn()
             except Exception as error:  # noqa: BLE001 - a loop outlives a bad turn; what failed stands in the log
-                frames = "".join(traceback.format_tb(error.__traceback__))
-                log.error("%s: %s\n%s", self._thread.name, type(error).__name__, frames)
+                log_failure(self._thread.name, error)
                 self._stopping.wait(1.0)
             self._stopping.wait(self._every_s)
 
@@ -77,9 +81,13 @@ class SettlingWatcher:
         begun = 0
         for study in self._rooms.archive.unsettled():
             evidence = settled(study, now=now, quiet_s=self._quiet_s, limit_s=self._limit_s)
-            if evidence is not None:
+            if evidence is None:
+                continue
+            try:
                 settle(self._rooms, study.study_instance_uid, evidence)
                 begun += 1
+            except Exception as error:  # noqa: BLE001 - one study that cannot settle must not hold up the others
+                log_failure("settling a study", error)
         return begun
 
     def loop(self) -> Loop:
@@ -99,7 +107,12 @@ class OutboxSender:
         for item in self._rooms.outbox.due(now=self._rooms.now()):
             if self._rooms.stopping.is_set():
                 break
-            arrived += self._send(item)
+            try:
+                arrived += self._send(item)
+            except Exception as error:  # noqa: BLE001 - one delivery that cannot be tried must not hold up the others
+                log_failure("a delivery", error)
+                reason = f"An unexpected {type(error).__name__} stopped it; the server log says more"
+                self._rooms.outbox.not_sent(item, reason, again=True, now=self._rooms.now())
         return arrived
 
     def loop(self) -> Loop:
