@@ -150,6 +150,8 @@ def test_english_report_reads_as_a_radiologist_writes() -> None:
         "If found incidentally, in an adult of 35 years or more without known cancer or immunosuppression: Fleischner "
         "2017, guided by part-solid nodule 1 (11 mm). "
         "CT at 3 to 6 months, then according to the most suspicious nodule.",
+        "What the guidelines say here is for a first examination only: earlier studies are on file, but the software "
+        "made no comparison; growth or stability may change category and follow-up.",
         "Part-solid nodules 1 and 2: no Lung-RADS v2022 category, because the solid component was not measured.",
         "Lung densitometry: lung volume below -950 HU (LAA-950) 3.3%.",
         "Pleural effusion, both lungs.",

@@ -219,6 +219,7 @@ def test_with_earlier_studies_the_category_is_said_to_be_for_a_first_examination
     sentence = saying(report, "first examination only")
     assert sentence.finding_ids == ("a",)
     assert "no comparison" in sentence.text
+    assert {r.id.split(".")[0] for r in sentence.rules} == {"lung-rads-v2022", "fleischner-2017"}
     assert not any("first examination only" in s.text for s in sentences(draft(nodule("a", 9.0)), "impression"))
 
 

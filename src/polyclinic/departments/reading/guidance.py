@@ -40,9 +40,13 @@ class Guidance:
     def impression(self) -> list[Sentence]:
         """Category of the exam, follow-up of an incidental nodule, and what neither could be derived for."""
         advice = self._advice()
-        sentences = self._screening(advice.screening) if advice.screening else []
+        sentences = [self._screening(advice.screening)] if advice.screening else []
         if advice.incidental:
             sentences.append(self._incidental(advice.incidental))
+        if self.has_priors and (advice.screening or (advice.incidental and advice.incidental.applies)):
+            cited = [i for sentence in sentences for i in sentence.finding_ids]
+            rules = tuple(dict.fromkeys(rule for sentence in sentences for rule in sentence.rules))
+            sentences.append(self._sentence(self.say.words.first_examination_only, cited, rules))
         for without in advice.unclassified:
             text = self.say.words.unclassified[without.gap].format(subject=self._subject(without.finding_ids))
             sentences.append(self._sentence(capital(text), without.finding_ids, without.rules))
@@ -51,16 +55,13 @@ class Guidance:
     def _advice(self) -> NoduleAdvice:
         return advise([f for f, _ in self.numbered], age_years=self.age_years)
 
-    def _screening(self, screening: ScreeningAdvice) -> list[Sentence]:
+    def _screening(self, screening: ScreeningAdvice) -> Sentence:
         words, deciding = self.say.words, screening.groups[0].finding_ids
         template = words.lung_rads_at_least if screening.at_least else words.lung_rads
         text = template.format(category=screening.category, subject=self._subject(deciding))
         if not screening.at_least:
             text = words.advised.format(text=text, advice=self._text(screening.advice))
-        sentences = [self._sentence(text, deciding, screening.rules)]
-        if self.has_priors:
-            sentences.append(self._sentence(words.first_examination_only, deciding, screening.rules))
-        return sentences
+        return self._sentence(text, deciding, screening.rules)
 
     def _incidental(self, incidental: IncidentalAdvice) -> Sentence:
         words = self.say.words

@@ -66,11 +66,11 @@ ENGLISH = Wording(
         "pixel spacing": "pixel spacing {value}",
         "gantry tilt": "gantry tilt {value}",
         "tube voltage": "acquired at {value}",
-        "scanner": "{value} scanner",
         "contrast": "contrast medium {value}",
         "contrast agent": "contrast medium {value}",
         "kernel": "reconstructed with kernel {value}",
         "reconstruction kernel": "reconstructed with kernel {value}",
+        "scanner": "{value} scanner",
     },
     phrases={
         "it touches the pleura; its border there is estimated": "The border with the adjoining pleura is estimated.",
@@ -121,13 +121,13 @@ ENGLISH = Wording(
     ),
     lung_rads_at_least=(
         "If this is a lung cancer screening examination without an earlier one: Lung-RADS v2022 category {category} or "
-        "higher by size and type ({subject}); category and follow-up depend on the nodules that could not be classified."
+        "higher by size and type ({subject}); category and follow-up depend on the nodules without category."
     ),
     lung_rads_nodules="Lung-RADS v2022 by nodule, if this is a first lung cancer screening examination: {groups}.",
     lung_rads_group="{category} ({subject})",
     first_examination_only=(
-        "The Lung-RADS category is for a first examination only: earlier studies are on file, but the software made no "
-        "comparison, and growth or stability may change the category."
+        "What the guidelines say here is for a first examination only: earlier studies are on file, but the software "
+        "made no comparison; growth or stability may change category and follow-up."
     ),
     fleischner="If found incidentally, in {who}: Fleischner 2017, guided by {subject} ({size} mm).",
     fleischner_too_young="{advice} They are for adults of {youngest} years or more; the patient is {age}.",

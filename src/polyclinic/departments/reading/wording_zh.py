@@ -67,11 +67,11 @@ CHINESE = Wording(
         "pixel spacing": "像素间距{value}",
         "gantry tilt": "机架倾角{value}",
         "tube voltage": "管电压{value}",
-        "scanner": "扫描设备{value}",
         "contrast": "对比剂{value}",
         "contrast agent": "对比剂{value}",
         "kernel": "重建核{value}",
         "reconstruction kernel": "重建核{value}",
+        "scanner": "扫描设备{value}",
     },
     phrases=PHRASES,
     enumeration="、",
@@ -115,12 +115,13 @@ CHINESE = Wording(
     impression_other="{name}，{site}。",
     lung_rads="若本检查为首次肺癌筛查：按大小及密度类型为Lung-RADS v2022 {category}类（{subject}）。",
     lung_rads_at_least=(
-        "若本检查为首次肺癌筛查：按大小及密度类型至少为Lung-RADS v2022 {category}类（{subject}）；最终分类及随访取决于未能分类的结节。"
+        "若本检查为首次肺癌筛查："
+        "按大小及密度类型至少为Lung-RADS v2022 {category}类（{subject}）；最终分类及随访取决于未能分类的结节。"
     ),
     lung_rads_nodules="若本检查为首次肺癌筛查，各结节Lung-RADS v2022分类：{groups}。",
     lung_rads_group="{category}类（{subject}）",
     first_examination_only=(
-        "上述Lung-RADS分类仅适用于首次检查：存有既往检查，但软件未作对比，结节增大或稳定可能改变分类。"
+        "上述指南结果仅适用于首次检查：存有既往检查，但软件未作对比，结节增大或稳定可能改变分类及随访。"
     ),
     fleischner="若为偶然发现，且{who}：Fleischner 2017，依据{subject}（{size} mm）。",
     fleischner_too_young="{advice}该指南适用于{youngest}岁及以上成人，患者{age}岁。",
