@@ -140,6 +140,15 @@ def test_sequences_without_end_are_refused_and_not_followed() -> None:
     assert error.value.reason == "malformed"
 
 
+def test_a_delimiter_in_a_sequence_of_known_length_ends_it() -> None:
+    item = b"\xfe\xff\x00\xe0\x08\0\0\0" + b"\x10\x00\x20\x00LO\0\0"
+    content = item + b"\xfe\xff\xdd\xe0\0\0\0\0"
+    data = b"\x08\x00\x10\x11SQ\0\0" + len(content).to_bytes(4, "little") + content
+    header = read_header(data, ExplicitVRLittleEndian)
+    walker = Walker(header.data, header.encoding)
+    assert list(walker.items(header.elements[0x00081110])) == [(20, 28)]
+
+
 def test_deflated_is_read_and_bounded() -> None:
     dataset = encoded(nested(2), ExplicitVRLittleEndian)
 

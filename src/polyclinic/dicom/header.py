@@ -132,6 +132,8 @@ class Walker:
         fragments = span.vr in ("OB", "OW") and span.undefined
         while position < span.stop:
             start, length = self._item(position, span.stop)
+            if length == -1:
+                return  # a delimiter in a sequence that has a length: superfluous, but harmless
             if length != UNDEFINED_LENGTH:
                 yield start, start + length
                 position = start + length

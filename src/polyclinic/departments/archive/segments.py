@@ -95,6 +95,7 @@ class Segments:
         self.folder = folder
         self._segment_bytes = segment_bytes
         folder.mkdir(parents=True, exist_ok=True)
+        sync_folder(folder.parent)
         self._idle: list[_Lane | None] = [None] * lanes
         self._closed = False
         self._available = threading.Condition()

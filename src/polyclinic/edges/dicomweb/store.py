@@ -52,7 +52,7 @@ def add_store_routes(router: APIRouter, archive: SqlArchive, authorize: Authoriz
     """``POST /studies`` and ``POST /studies/{study}``."""
 
     async def store(request: Request, study: str | None) -> Response:
-        authorize(request, "store", study)
+        await run_in_threadpool(authorize, request, "store", study)
         root = service_url(request)
         outcome = Outcome()
         async for part in _parts(request):

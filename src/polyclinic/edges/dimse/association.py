@@ -102,7 +102,7 @@ class Association:
 
     def close(self) -> None:
         """End the association from another thread."""
-        self._wire.close()
+        self._wire.interrupt()
 
     def _negotiated(self) -> bool:
         kind, length = self._wire.next_pdu(idle=False)

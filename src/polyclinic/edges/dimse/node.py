@@ -28,7 +28,7 @@ class DimseNode:
     ae_title, host, port
         Own AE title and address; port 0 takes a free one, see `port`.
     policy
-        Who may connect, limits and time-outs; `ae_title` wins over the one in it.
+        Who may connect, limits and time-outs; holds the AE title then, and `ae_title` is not looked at.
     """
 
     def __init__(

@@ -96,10 +96,14 @@ class Wire:
         except OSError:
             return
 
-    def close(self) -> None:
-        """Close the connection; safe to call from another thread to end a wait."""
+    def interrupt(self) -> None:
+        """End whatever wait another thread is in; that thread closes the connection."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.interrupt()
         self._socket.close()
 
     def next_pdu(self, *, idle: bool) -> tuple[int, int]:
