@@ -15,6 +15,7 @@ from polyclinic.journeys import watchers
 from polyclinic.journeys.watchers import Loop, OutboxSender, SettlingWatcher
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
+PATIENT = "Doe^John"
 
 
 def test_a_study_that_cannot_settle_holds_up_no_other(
@@ -36,14 +37,14 @@ def test_a_study_that_cannot_settle_holds_up_no_other(
 
     def settle(_rooms: object, uid: str, _evidence: str) -> None:
         if uid == "1.1":
-            raise ValueError("Doe^John")
+            raise ValueError(PATIENT)
         settled.append(uid)
 
     monkeypatch.setattr(watchers, "settle", settle)
     assert SettlingWatcher(rooms, quiet_s=30.0, limit_s=600.0).turn() == 2
     assert settled == ["1.2", "1.3"]
     assert "ValueError" in caplog.text
-    assert "Doe" not in caplog.text
+    assert PATIENT not in caplog.text
 
 
 class Post:
