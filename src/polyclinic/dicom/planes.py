@@ -96,7 +96,7 @@ def _plane(view: Dataset, dataset: Dataset, index: int, frame: int) -> Plane | N
     across, down = _unit(orientation[:3]), _unit(orientation[3:])
     if not finite or min(spacing) <= 0 or across is None or down is None:
         return None
-    image_type = view.get("ImageType") or ()
+    image_type = [str(part).upper() for part in view.get("ImageType") or ()]
     return Plane(
         image=ImageReference(
             series_instance_uid=str(dataset.get("SeriesInstanceUID", "")),
@@ -112,7 +112,7 @@ def _plane(view: Dataset, dataset: Dataset, index: int, frame: int) -> Plane | N
         along_rows=down,
         pixel_spacing_mm=(spacing[0], spacing[1]),
         frame_of_reference_uid=str(view.get("FrameOfReferenceUID", "") or ""),
-        kind=str(image_type[2]).upper() if len(image_type) > 2 else "",
+        kind=image_type[2] if len(image_type) > 2 else "",
         acquisition=str(view.get("AcquisitionNumber", "") or ""),
         kernel=kernel_of(view),
         thickness_mm=_number_or_none(view.get("SliceThickness")),

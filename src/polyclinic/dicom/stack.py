@@ -14,7 +14,7 @@ from enum import StrEnum
 import numpy as np
 
 from polyclinic.core.errors import Rejected
-from polyclinic.core.findings import Point
+from polyclinic.core.findings import ImageReference, Point
 from polyclinic.dicom.geometry import FloatArray, VolumeGeometry
 from polyclinic.dicom.planes import Plane
 
@@ -158,7 +158,9 @@ def _largest_group(planes: Sequence[Plane], problems: list[VolumeProblem]) -> li
     return list(ordered[0][1])
 
 
-def _one_acquisition(planes: list[Plane], distance: dict[object, float], problems: list[VolumeProblem]) -> list[Plane]:
+def _one_acquisition(
+    planes: list[Plane], distance: dict[ImageReference, float], problems: list[VolumeProblem]
+) -> list[Plane]:
     """Where positions repeat, keep one acquisition, if one alone covers nearly all positions."""
 
     def positions(members: Sequence[Plane]) -> int:
@@ -179,7 +181,9 @@ def _one_acquisition(planes: list[Plane], distance: dict[object, float], problem
     return by_acquisition[best]
 
 
-def _split_twins(planes: Sequence[Plane], distance: dict[object, float]) -> tuple[list[Plane], list[tuple[int, Plane]]]:
+def _split_twins(
+    planes: Sequence[Plane], distance: dict[ImageReference, float]
+) -> tuple[list[Plane], list[tuple[int, Plane]]]:
     unique: list[Plane] = []
     twins: list[tuple[int, Plane]] = []
     for plane in planes:
