@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, RowMapping, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Engine, RowMapping, Select, and_, or_, select
 
 from polyclinic.departments.archive import schema
 
@@ -96,19 +95,6 @@ def find_instances(engine: Engine, query: Query) -> list[RowMapping]:
     return _page(engine, statement, query)
 
 
-def count_series_instances(engine: Engine, sop_class_of: Sequence[str]) -> dict[str, list[str]]:
-    """SOP classes of each of the given studies."""
-    instance = schema.instance.c
-    found: dict[str, list[str]] = {}
-    with engine.connect() as connection:
-        statement = select(instance.study_instance_uid, instance.sop_class_uid).where(
-            instance.study_instance_uid.in_(sop_class_of)
-        )
-        for study_instance_uid, sop_class_uid in connection.execute(statement.distinct()):
-            found.setdefault(study_instance_uid, []).append(sop_class_uid)
-    return found
-
-
 def _of_studies(query: Query, study_instance_uid: Any) -> list[ColumnElement[bool]]:
     keys = {k: v for k, v in query.matches.items() if k in STUDY_KEYS and k != "StudyInstanceUID" and v}
     if not keys:
@@ -155,16 +141,12 @@ def match(column: Any, keyword: str, value: str) -> ColumnElement[bool]:
 def match_name(column: Any, value: str) -> ColumnElement[bool]:
     """Condition for a person name: case does not count, and any component group may match (PS3.5 6.2.1)."""
     folded = value.casefold()
+    pattern = like(folded)
     stem = folded.split("*", 1)[0]
-    if "*" not in folded and "?" not in folded:
-        patterns = [like(folded)]
-    elif stem and folded == f"{stem}*" and "?" not in stem:
+    if stem and folded == f"{stem}*" and "?" not in stem:
         # A prefix is answered from the index; other groups are tried only where the name has some
         prefix = and_(column >= stem, column < stem + HIGHEST)
-        return or_(prefix, column.like(f"%={like(folded)}", escape="\\"))
-    else:
-        patterns = [like(folded)]
-    (pattern,) = patterns
+        return or_(prefix, column.like(f"%={pattern}", escape="\\"))
     around = (pattern, f"{pattern}=%", f"%={pattern}", f"%={pattern}=%")
     return or_(*(column.like(p, escape="\\") for p in around))
 
@@ -178,9 +160,3 @@ def like(value: str) -> str:
 def _page(engine: Engine, statement: Select[Any], query: Query) -> list[RowMapping]:
     with engine.connect() as connection:
         return list(connection.execute(statement.limit(query.limit).offset(query.offset)).mappings())
-
-
-def count_studies(engine: Engine) -> int:
-    """How many studies the archive holds."""
-    with engine.connect() as connection:
-        return int(connection.execute(select(func.count()).select_from(schema.study)).scalar_one())
