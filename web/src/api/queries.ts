@@ -1,6 +1,6 @@
 /** What the pages read and change, as TanStack queries. Keys start with the noun so that events can invalidate them. */
 import {
-  type QueryClient, type UseMutationResult, useInfiniteQuery, useMutation, useQuery, useQueryClient,
+  type QueryClient, type UseMutationResult, useInfiniteQuery, useMutation, useMutationState, useQuery, useQueryClient,
 } from "@tanstack/react-query";
 import { ApiError, api } from "./client";
 import type { Decision, FindingState, FindingView, Language, NewFinding, Report, Session, Study } from "./types";
@@ -109,26 +109,38 @@ export interface DecideVariables {
   edit?: Decision["edit"];
 }
 
-/** Decide on a finding. The list shows it at once; a refusal of the server puts it back and re-reads. */
+/** Decisions that the server has not answered yet, oldest first. */
+export const usePendingDecisions = (uid: string): DecideVariables[] =>
+  useMutationState({
+    filters: { mutationKey: ["decide", uid], status: "pending" },
+    select: (mutation) => mutation.state.variables as DecideVariables,
+  });
+
+/** What the reader has decided shows at once, whatever older answers still come in. */
+export function withPending(findings: readonly FindingView[], pending: readonly DecideVariables[]): FindingView[] {
+  return findings.map((view) => {
+    const last = pending.findLast((p) => p.view.finding.id === view.finding.id);
+    if (last === undefined) return view;
+    return { ...view, reason: last.reason ?? "", finding: { ...view.finding, state: STATE_AFTER[last.decision] } };
+  });
+}
+
+/** Decide on a finding. `withPending` shows it at once; a refusal of the server takes it back and re-reads. */
 export function useDecide(uid: string, lang: Language): UseMutationResult<FindingView, Error, DecideVariables> {
   const client = useQueryClient();
   return useMutation({
+    mutationKey: ["decide", uid],
     mutationFn: ({ view, decision, reason, edit }: DecideVariables) => {
       const body: Decision = { decision, version: view.version };
       if (reason !== undefined) body.reason = reason;
       if (edit !== undefined) body.edit = edit;
       return api.decide(uid, view.finding.id, body, lang);
     },
-    onMutate: async ({ view, decision, reason }) => {
+    onSuccess: async (view) => {
+      // A read that began before the decision must not come in after it.
       await client.cancelQueries({ queryKey: ["study", uid] });
-      const optimistic: FindingView = {
-        ...view,
-        reason: reason ?? "",
-        finding: { ...view.finding, state: STATE_AFTER[decision] },
-      };
-      client.setQueryData<Study>(["study", uid, lang], (study) => replaceFinding(study, optimistic));
+      client.setQueryData<Study>(["study", uid, lang], (study) => replaceFinding(study, view));
     },
-    onSuccess: (view) => client.setQueryData<Study>(["study", uid, lang], (study) => replaceFinding(study, view)),
     onSettled: () => rereadStudy(client, uid),
   });
 }

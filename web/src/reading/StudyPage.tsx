@@ -4,7 +4,7 @@ import { type ReactElement, Suspense, lazy, useEffect, useMemo, useRef, useState
 import { useTranslation } from "react-i18next";
 import { useNavigate, useParams, useSearchParams } from "react-router";
 import { ApiError } from "../api/client";
-import { useReport, useStudy } from "../api/queries";
+import { usePendingDecisions, useReport, useStudy, withPending } from "../api/queries";
 import type { FindingView, Person, Study } from "../api/types";
 import { useLanguage } from "../i18n";
 import { formatDate, formatTime, sexAndAge } from "../ui/dicomFormat";
@@ -43,15 +43,17 @@ export default function StudyPage({ person }: { person: Person }): ReactElement 
       </Middle>
     );
   }
-  return <Reading key={uid} uid={uid} study={study.data} person={person} />;
+  return <Reading key={uid} uid={uid} read={study.data} person={person} />;
 }
 
-function Reading({ uid, study, person }: { uid: string; study: Study; person: Person }): ReactElement {
+function Reading({ uid, read, person }: { uid: string; read: Study; person: Person }): ReactElement {
   const { t } = useTranslation();
   const { lang } = useLanguage();
   const navigate = useNavigate();
   const [address, setAddress] = useSearchParams();
   const report = useReport(uid, lang);
+  const pending = usePendingDecisions(uid);
+  const study = useMemo(() => ({ ...read, findings: withPending(read.findings, pending) }), [read, pending]);
   const signed = study.signature !== null || report.data?.state === "final";
   const decisions = useDecisions(uid, lang, signed);
   const { findings } = study;
@@ -63,6 +65,7 @@ function Reading({ uid, study, person }: { uid: string; study: Study; person: Pe
   const [litId, setLitId] = useState<string | null>(null);
   const [mode, setMode] = useState<CardMode>("view");
   const [signing, setSigning] = useState(false);
+  const reportIsFresh = useFreshReport(signing, pending.length, report.refetch);
   const [advance, setAdvance] = useState(() => localStorage.getItem(ADVANCE) !== "no");
   const viewer = useRef<ViewerHandle>(null);
 
@@ -153,12 +156,27 @@ function Reading({ uid, study, person }: { uid: string; study: Study; person: Pe
         <ReportPanel uid={uid} lang={lang} report={report.data} failed={report.isError} studyState={study.row.state} findings={findings}
           litId={litId} onHover={setLitId} onJump={jump} onSign={openSigning} onRetry={() => void report.refetch()} />
       </aside>
-      <SignDialog opened={signing} report={report.data} findings={findings} person={person} busy={decisions.signing}
+      <SignDialog opened={signing} report={report.data} findings={findings} person={person} busy={decisions.signing || !reportIsFresh}
         onClose={() => setSigning(false)}
         onGoToUndecided={() => { setSigning(false); select(nextUndecided(findings, null)); }}
         onConfirm={() => report.data && decisions.sign(report.data.content_sha256, () => setSigning(false))} />
     </div>
   );
+}
+
+/** While the dialog is open: whether the report was read after the last decision went through. */
+function useFreshReport(wanted: boolean, pending: number, refetch: () => Promise<unknown>): boolean {
+  const [fresh, setFresh] = useState(false);
+  useEffect(() => {
+    setFresh(false);
+    if (!wanted || pending > 0) return undefined;
+    let alive = true;
+    void refetch().then(() => alive && setFresh(true));
+    return () => {
+      alive = false;
+    };
+  }, [wanted, pending, refetch]);
+  return fresh;
 }
 
 function PatientBar({ study }: { study: Study }): ReactElement {
