@@ -1,7 +1,9 @@
-"""A platform process that ends itself by SIGKILL around one step of a journey, for the kill test.
+"""Platform processes that end themselves by SIGKILL around one step of a journey, for the kill test.
 
-``python mortal_house.py FOLDER STUDY [WHEN STEP]``: runs the journeys with one worker, reads and signs the study as a
-reader would, and exits with 0 once it is delivered; given WHEN and STEP it dies there instead, without a goodbye.
+``python mortal_house.py FOLDER STUDY [WHEN:STEP ...]``: one life of the platform after another, each a process of its
+own, forked so that only the first one pays for the imports. Each runs the journeys with one worker and reads and signs
+the study as a reader would. It dies at WHEN:STEP without a goodbye; the last one lives until the study is delivered.
+The exit code of each life is printed, negative for a signal.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "journey"))
@@ -23,7 +26,8 @@ from polyclinic.app.worker import start_worker
 from polyclinic.departments.reading.contracts import StudyState
 
 
-def main(folder: Path, study: str, *death: str) -> None:
+def live(folder: Path, study: str, death: tuple[str, ...]) -> None:
+    """One life."""
     settings = settings_in(folder)
 
     def observe(*moment: str) -> None:
@@ -56,6 +60,21 @@ def main(folder: Path, study: str, *death: str) -> None:
         worker.terminate()
         worker.wait(20)
     services.close()
+
+
+def main(folder: Path, study: str, *deaths: str) -> None:
+    for death in [*deaths, ""]:
+        process = os.fork()
+        if process == 0:
+            try:
+                live(folder, study, tuple(death.split(":")))
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            # Threads of the database library would otherwise be waited for.
+            os._exit(0)
+        _, status = os.waitpid(process, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from polyclinic.app.agent_process import Ended, Failed, Message, Moved, Ready, agent_process, die_with
 from polyclinic.app.logs import start_logging
 from polyclinic.app.settings import Settings, load_settings
@@ -35,6 +37,7 @@ log = logging.getLogger(__name__)
 _LOOK_EVERY_S = 0.1
 _SAY_EVERY_S = 0.2
 _READY_LIMIT_S = 240.0
+_DATABASE_AWAY_S = 2.0
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _PARENT = "POLYCLINIC_WORKER_PARENT"
 
@@ -78,18 +81,31 @@ class Supervisor:
         parent = int(os.environ.get(_PARENT, "0"))
         try:
             while not self.stopping.is_set() and not (parent and os.getppid() != parent):
-                if not self._child_is_ready():
-                    continue
-                now = self._clock()
-                queues = self._settings.worker_queues
-                if not self._runs.waiting(queues, now=now):
-                    self.stopping.wait(_LOOK_EVERY_S)
-                    continue
-                run = self._runs.claim(self.name, queues, lease_s=self._settings.worker_lease_s, now=now)
-                if run is not None:
-                    self._see_through(run)
+                try:
+                    self._turn()
+                except SQLAlchemyError as error:
+                    # The database is away, locked or not made yet.
+                    log.warning("the database does not answer (%s); trying again", type(error).__name__)
+                    self.stopping.wait(_DATABASE_AWAY_S)
         finally:
             self._replace()
+
+    def _turn(self) -> None:
+        """Take a run and see it through, or wait a moment."""
+        now, queues = self._clock(), self._settings.worker_queues
+        if not self._child_is_ready():
+            return
+        if not self._runs.waiting(queues, now=now):
+            self.stopping.wait(_LOOK_EVERY_S)
+            return
+        run = self._runs.claim(self.name, queues, lease_s=self._settings.worker_lease_s, now=now)
+        if run is not None:
+            try:
+                self._see_through(run)
+            except SQLAlchemyError:
+                # Nobody can say any more whose run it is; it comes back when its lease ends.
+                self._replace()
+                raise
 
     def _child_is_ready(self) -> bool:
         """Start a child where there is none; whether it has warmed up."""
