@@ -68,7 +68,7 @@ def main(folder: Path, study: str, *deaths: str) -> None:
         if process == 0:
             try:
                 live(folder, study, tuple(death.split(":")))
-            except BaseException:
+            except BaseException:  # noqa: BLE001 - whatever ended this life, the parent must hear of it
                 traceback.print_exc()
                 os._exit(1)
             # Threads of the database library would otherwise be waited for.

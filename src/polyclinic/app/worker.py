@@ -32,7 +32,7 @@ from polyclinic.core.errors import NotFound
 from polyclinic.departments.reading.contracts import AgentRun
 from polyclinic.journeys.outcomes import load_outcome
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("polyclinic.app.worker")
 
 _LOOK_EVERY_S = 0.1
 _SAY_EVERY_S = 0.2
