@@ -57,3 +57,7 @@ bench-analyse: $(INSTALLED)  ## The chest CT agent, each step, against a plain i
 
 clean:  ## Remove what was installed and built
 	rm -rf $(VENV) web/node_modules web/dist
+
+.PHONY: assess-chest-xray
+assess-chest-xray: $(INSTALLED)  ## Figures of the chest X-ray agent from the development images (DATA=folder for another place)
+	$(BIN)/python -m training.chest_xray.assess $(if $(DATA),--data '$(DATA)')

@@ -6,21 +6,26 @@ in which field of view, exposure or sharpness move a film.
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnxruntime
 import torch
 from training.chest_xray.augment import augmented
 from training.chest_xray.data import FOLDS, Example, Film, fold
-from training.chest_xray.network import Backbone
+from training.chest_xray.network import Backbone, Pooled
 from training.chest_xray.scores import auc
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 RIDGES = (3e2, 1e3, 3e3, 1e4, 3e4, 1e5)
+TOLERATED_LOSS = 0.01
+"""The strongest ridge that costs no more area than this is taken: stronger ones held up better on other sources."""
 _BATCH = 32
 
 
@@ -49,6 +54,7 @@ class CrossValidated:
 
 def features(backbone: Backbone, films: Sequence[Film], side: int, *, views: int, seed: int) -> npt.NDArray[np.float32]:
     """Shape (1 + views, n, 1280); the first view is the agent's own, the others are augmented."""
+    pooled = _pooled(backbone, side)
     made = []
     began = time.monotonic()
     for view in range(views + 1):
@@ -58,11 +64,30 @@ def features(backbone: Backbone, films: Sequence[Film], side: int, *, views: int
                 film.view(side) if view == 0 else augmented(film, side, np.random.default_rng((seed, view, start + i)))
                 for i, film in enumerate(films[start : start + _BATCH])
             ]
-            with torch.no_grad():
-                rows.append(backbone(torch.from_numpy(np.stack(images))[:, None]).mean((2, 3)).numpy())
+            rows.append(pooled(np.stack(images)[:, None]))
         made.append(np.concatenate(rows))
         print(f"view {view}: {time.monotonic() - began:.0f} s", flush=True)
     return np.stack(made)
+
+
+def _pooled(backbone: Backbone, side: int) -> Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]:
+    """The backbone's mean features, by ONNX Runtime: the same arithmetic several times faster than torch eager."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "backbone.onnx"
+        torch.onnx.export(
+            Pooled(backbone),
+            (torch.rand(2, 1, side, side),),
+            str(path),
+            input_names=["image"],
+            output_names=["features"],
+            dynamic_axes={"image": {0: "n"}, "features": {0: "n"}},
+            opset_version=17,
+            dynamo=False,
+        )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda images: np.asarray(session.run(None, {"image": images})[0], dtype=np.float32)
 
 
 def fit_head(kept: FloatArray, labels: IntArray, rows: IntArray, ridge: float) -> Head:
@@ -77,13 +102,13 @@ def fit_head(kept: FloatArray, labels: IntArray, rows: IntArray, ridge: float) -
 
 
 def cross_validate(kept: npt.NDArray[np.float32], examples: Sequence[Example]) -> CrossValidated:
-    """Five folds by patient for each strength of the ridge; the best one is fitted again on all films."""
+    """Five folds by patient for each strength of the ridge; the chosen one is fitted again on all films."""
     values = kept.astype(np.float64)
     labels = np.asarray([e.label for e in examples])
     folds = np.asarray([fold(e) for e in examples])
     scores = {ridge: _out_of_fold(values, labels, folds, ridge) for ridge in RIDGES}
     areas = {ridge: auc(labels, score) for ridge, score in scores.items()}
-    best = max(areas, key=lambda ridge: areas[ridge])
+    best = max(ridge for ridge, area in areas.items() if area > max(areas.values()) - TOLERATED_LOSS)
     return CrossValidated(
         head=fit_head(values, labels, np.arange(len(labels)), best),
         ridge=best,

@@ -116,3 +116,14 @@ class Classifier(nn.Module):
         # The head is linear, so the mean of its map is the logit: the map shows what each place adds.
         cam = functional.conv2d(self.backbone(image), self.head).squeeze(1) + self.offset
         return torch.sigmoid(cam.mean((1, 2))), cam
+
+
+class Pooled(nn.Module):
+    """Mean features (n, FEATURES) of a backbone."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.backbone(image).mean((2, 3))

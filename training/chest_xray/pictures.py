@@ -67,7 +67,7 @@ def main() -> None:
     points = roc(labels, np.asarray(list(names.values())))
     curve(curves, points, _RED, f"TB, Shenzhen out of fold, AUC {area:.2f}", 0)
     cv2.drawMarker(curves, _at(0.30, 0.90), _BLACK, cv2.MARKER_CROSS, 14, 2)
-    _write(curves, "WHO target", (_at(0.30, 0.90)[0] + 10, _at(0.30, 0.90)[1] + 18), 0.45)
+    _write(curves, "WHO target", (_at(0.30, 0.90)[0] - 40, _at(0.30, 0.90)[1] - 12), 0.45)
     calibration = panel("Calibration, opacity, NIH test fifth", "probability said", "share that is true")
     curve(calibration, [(0, 0), (1, 1)], _GREY, "perfect", 1)
     curve(calibration, [(said, true) for said, true, _ in test["reliability"]], _BLUE, "opacity", 0)

@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-DRAWS = 2000
+DRAWS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

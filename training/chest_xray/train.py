@@ -31,7 +31,7 @@ from training.chest_xray.scores import (
     youden_threshold,
 )
 
-SIDE = 192
+SIDE = 256
 VIEWS = 4
 SEED = 20261122
 
@@ -39,7 +39,7 @@ SEED = 20261122
 def main() -> None:
     """Train, calibrate, export, record."""
     chosen = options(__doc__)
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     began = time.monotonic()
     examples = [e for e in nih(chosen.data) if not is_test(e)]
     backbone = imagenet()

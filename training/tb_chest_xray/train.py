@@ -26,7 +26,7 @@ WHO_SENSITIVITY, WHO_SPECIFICITY = 0.90, 0.70
 def main() -> None:
     """Train, calibrate, export, record."""
     chosen = options(__doc__)
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     began = time.monotonic()
     examples = shenzhen(chosen.data)
     backbone = imagenet()

@@ -26,7 +26,7 @@ from polyclinic_agents.chest_xray.fields import Box, Fields, GreyArray, find_fie
 from polyclinic_agents.chest_xray.heat import Peak, find_peak
 from polyclinic_agents.chest_xray.plate import MODALITIES, Plate, Unsuitable, check_header, read_plate
 
-SIDE = 192
+SIDE = 256
 """Side of the networks' input."""
 SHARP_SIDE = 256
 """Shortest image side from which opacity is judged; smaller copies only get the tuberculosis score."""
@@ -58,7 +58,7 @@ class Question:
 OPACITY_QUESTION = Question(
     weights="opacity",
     code=OPACITY,
-    threshold=0.5,
+    threshold=0.509,
     limits=(
         "Learned from JPEG copies with text-mined, noisy labels of one hospital.",
         "Atelectasis, oedema, effusion and scars look alike to it.",
@@ -67,7 +67,7 @@ OPACITY_QUESTION = Question(
 TUBERCULOSIS_QUESTION = Question(
     weights="tuberculosis",
     code=TUBERCULOSIS_PATTERN,
-    threshold=0.5,
+    threshold=0.295,
     limits=(
         "Research score, learned from 662 copies of 96 x 96 pixels of one hospital; not for diagnosis.",
         "Its threshold must be set again on the site's own labelled films.",
