@@ -164,6 +164,21 @@ def measured_phantom(tmp_path_factory: pytest.TempPathFactory) -> SyntheticStudy
     return _phantom(tmp_path_factory.mktemp("measured"), ChestPhantom.small(seed=13, nodule_count=3))
 
 
+OTHERS = ("Mueller^Anna", "Zhang^Wei=张^伟", "O'Brien^Sean", "Li^Na=李^娜", "Yamada^Tarou=山田^太郎=やまだ^たろう")
+
+
+@pytest.fixture(scope="session")
+def other_patients(tmp_path_factory: pytest.TempPathFactory) -> list[SyntheticStudy]:
+    """Small studies of several people, so that a pictured worklist looks like one; none in ordinary runs."""
+    if not wants_documentation_pictures():
+        return []
+    specs = [
+        ChestPhantom.small(seed=20 + i, patient_name=name, patient_id=f"SYN-{4711 + 13 * i}", sex="FM"[i % 2])
+        for i, name in enumerate(OTHERS)
+    ]
+    return [_phantom(tmp_path_factory.mktemp("other"), spec) for spec in specs]
+
+
 def wants_documentation_pictures() -> bool:
     """Whether this run renews `docs/images`."""
     return os.environ.get("POLYCLINIC_SCREENSHOTS") == "1"

@@ -73,7 +73,7 @@ def test_a_study_arrives_before_the_readers_eyes(
     ready = page.locator(f'[data-uid="{english_study.uid}"][data-row-state="ready"]')
     expect(ready).to_be_visible(timeout=READY_MS)
     expect(ready).to_contain_text(re.compile(r"\d+ open"))
-    picture(page, "worklist", documentation=True)
+    picture(page, "worklist-one")
 
 
 def test_reads_decides_and_signs_by_keyboard(
@@ -89,7 +89,7 @@ def test_reads_decides_and_signs_by_keyboard(
     assert selected(page).count() == 1
     mark = page.locator('[data-mark][data-selected="true"]')
     expect(mark.first).to_be_attached()
-    assert shows_an_image(page, picture(page, "study", documentation=True), '[data-testid="stack"]')
+    assert shows_an_image(page, picture(page, "study-opened"), '[data-testid="stack"]')
 
     first = selected(page).get_attribute("data-finding")
     page.keyboard.press("a")
@@ -113,6 +113,8 @@ def test_reads_decides_and_signs_by_keyboard(
     page.keyboard.press("Enter")
     expect(page.locator(f'[data-finding="{first}"]')).to_have_attribute("data-state", "edited")
     expect(page.locator('[data-section="findings"]')).to_contain_text("17.3")
+    expect(page.locator('.thumbnail[data-drawn="true"]')).to_be_attached()
+    picture(page, "study", documentation=True)
 
     page.keyboard.press("Control+Enter")
     expect(page.get_by_role("dialog")).to_contain_text("still undecided")
@@ -136,8 +138,8 @@ def decide_the_rest(page: Page) -> None:
         if page.locator('[data-finding][data-state="proposed"]').count() == 0:
             return
         if selected(page).get_attribute("data-state") != "proposed":
-            page.keyboard.press("n")
-            continue
+            page.locator('[data-finding][data-state="proposed"] button').first.click()
+            expect(selected(page)).to_have_attribute("data-state", "proposed")
         before = page.locator('[data-finding][data-state="proposed"]').count()
         page.keyboard.press("a")
         expect(page.locator('[data-finding][data-state="proposed"]')).to_have_count(before - 1)
@@ -164,9 +166,22 @@ def test_a_signed_report_outlives_reload_and_leaves_the_house(
 
 
 def test_reads_in_chinese_while_another_window_looks_on(
-    page: Page, context: BrowserContext, platform: RunningPlatform, chinese_study: SyntheticStudy, picture: PictureTaker
+    page: Page,
+    context: BrowserContext,
+    platform: RunningPlatform,
+    chinese_study: SyntheticStudy,
+    other_patients: list[SyntheticStudy],
+    picture: PictureTaker,
 ) -> None:
+    for study in other_patients:
+        platform.send(study.folder)
     platform.send(chinese_study.folder)
+    for study in other_patients[:2]:
+        platform.wait_until(study.uid, "ready")
+    page.goto(platform.address)
+    expect(row(page, chinese_study)).to_be_visible()
+    page.wait_for_timeout(1000)
+    picture(page, "worklist", documentation=True)
     open_study(page, platform, chinese_study)
     page.keyboard.press("t")
     expect(page.locator("html")).to_have_attribute("lang", "zh")
@@ -263,7 +278,7 @@ def test_scrolls_windows_and_cuts_planes(
         expect(page.get_by_text(plane, exact=True)).to_be_visible()
     expect(page.locator('.mpr [data-mark][data-selected="true"]')).to_have_count(3)
     page.wait_for_timeout(1500)
-    taken = picture(page, "mpr")
+    taken = picture(page, "mpr", documentation=True)
     for plane in ("axial", "coronal", "sagittal"):
         assert shows_an_image(page, taken, f'[data-plane="{plane}"]'), plane
     page.keyboard.press("v")

@@ -71,10 +71,10 @@ export const en = {
   },
   steps: {
     receive: "receiving",
-    settle: "waiting for more images",
+    settle: "waiting for more",
     gather: "gathering",
     plan: "planning",
-    queued: "waiting for a worker",
+    queued: "in the queue",
     run: "running",
     check: "checking",
     draft: "drafting the report",

@@ -76,7 +76,7 @@ export const zh: Dictionary = {
     settle: "等待更多图像",
     gather: "收集资料",
     plan: "安排任务",
-    queued: "等待工作进程",
+    queued: "排队中",
     run: "运行",
     check: "核查",
     draft: "起草报告",

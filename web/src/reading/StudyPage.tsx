@@ -69,12 +69,14 @@ function Reading({ uid, read, person }: { uid: string; read: Study; person: Pers
   const [advance, setAdvance] = useState(() => localStorage.getItem(ADVANCE) !== "no");
   const viewer = useRef<ViewerHandle>(null);
 
-  const wanted = address.get("finding");
+  // Kept here and only mirrored in the address: keys that follow each other must not wait for the router.
+  const [wanted, setWanted] = useState(address.get("finding"));
   const selected = findings.find((f) => f.finding.id === wanted) ?? null;
   const numbered = useMemo(() => findings.map((view, i) => ({ number: i + 1, finding: view.finding })), [findings]);
 
   const select = (findingId: string | null): void => {
     setMode("view");
+    setWanted(findingId);
     setAddress(findingId === null ? {} : { finding: findingId }, { replace: true });
   };
   const jump = (findingId: string): void => {

@@ -5,6 +5,7 @@ import type { WorklistRow } from "../api/types";
 import { formatDate, formatReceived, formatTime, sexAndAge } from "../ui/dicomFormat";
 import { Icon } from "../ui/icons";
 import { parsePatientName } from "../ui/patientName";
+import { imageModalities } from "./seriesChoice";
 import { Progress, StudyStateChip, isInProgress, useStepName } from "./StateChip";
 
 const COLUMNS = [
@@ -78,7 +79,7 @@ export function WorklistRowView({ row, top, height, index, chosen, onChoose, onO
       <span className="c-patientId">{row.patient_id}</span>
       <span className="c-sexAge">{sexAndAge(row.sex, row.birth_date, row.study_date)}</span>
       <span className="c-studyDate">{formatDate(row.study_date)} <i>{formatTime(row.study_time)}</i></span>
-      <span className="c-modality">{row.modalities.join(" ")}</span>
+      <span className="c-modality">{imageModalities(row.modalities).join(" ")}</span>
       <span className="c-description">
         {row.description}
         {row.priors > 0 && <Tooltip label={t("worklist.priors", { count: row.priors })}><i className="note"><Icon name="layers" size={13} />{row.priors}</i></Tooltip>}

@@ -6,6 +6,12 @@ const WITHOUT_PIXELS = new Set(["SR", "KO", "PR", "SEG", "DOC", "RTSTRUCT", "RTP
 /** Whether a stack can be made of it. A segmentation has pixels, but they are shown as findings. */
 export const hasPixels = (series: Series): boolean => !WITHOUT_PIXELS.has(series.modality);
 
+/** What was imaged: results that were added to the study are left out, unless there is nothing else. */
+export function imageModalities(modalities: readonly string[]): string[] {
+  const imaged = modalities.filter((modality) => !WITHOUT_PIXELS.has(modality));
+  return imaged.length > 0 ? imaged : [...modalities];
+}
+
 /** The series most findings refer to, else the one agents looked at, else the longest that was not made here. */
 export function firstSeries(study: Study): string | null {
   const candidates = study.series.filter(hasPixels);
