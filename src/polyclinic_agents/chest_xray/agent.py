@@ -15,12 +15,11 @@ from pydicom.dataset import Dataset
 from polyclinic.agentkit.case import Case, CaseSeries, Model, Tools
 from polyclinic.agentkit.manifest import Manifest, read_manifest
 from polyclinic.agentkit.outcome import Abstained, Assessed, Fact, KeyImage, Outcome
-from polyclinic.core import codes
 from polyclinic.core.codes import Code
 from polyclinic.core.findings import Evidence, Finding
 from polyclinic.core.ids import stable_id
 from polyclinic_agents.chest_xray import quality
-from polyclinic_agents.chest_xray.concepts import OPACITY, TUBERCULOSIS_PATTERN
+from polyclinic_agents.chest_xray.concepts import CHEST, OPACITY, TUBERCULOSIS_PATTERN
 from polyclinic_agents.chest_xray.crop import coarse, prepare, view_box
 from polyclinic_agents.chest_xray.fields import Box, Fields, GreyArray, find_fields
 from polyclinic_agents.chest_xray.heat import Peak, find_peak
@@ -215,13 +214,14 @@ class _Run:
     def _finding(self, plate: Plate, answer: Answer, limits: tuple[str, ...]) -> Finding:
         # No Region: a projection has no place in patient space, and a point in the image plane with an invented
         # frame of reference would be withheld by the geometry check, rightly. The image itself is the evidence.
+        # The site is the chest: "lung" without a side would be reported as both lungs, which the network does not say.
         code = answer.question.code
         return Finding(
             id=stable_id("finding", self._manifest.id, plate.reference.sop_instance_uid, code.code),
             study_instance_uid=self._case.study_instance_uid,
             code=code,
             source=self._manifest.source,
-            body_site=codes.LUNG,
+            body_site=CHEST,
             confidence=min(max(answer.probability, 0.0), 1.0),
             limits=(_place(plate, answer.peak), *answer.question.limits, *limits),
             evidence=Evidence(images=(plate.reference,)),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from polyclinic.core.codes import LOCAL, Code
+from polyclinic.core.codes import LOCAL, SNOMED_CT, Code
+
+CHEST = Code(system=SNOMED_CT, code="51185008", display="Chest")
+"""DICOM PS3.16 Annex L, Body Part Examined CHEST."""
 
 OPACITY = Code(
     system=LOCAL,
