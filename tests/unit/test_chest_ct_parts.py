@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import edt
 import numpy as np
@@ -18,7 +20,7 @@ from polyclinic_agents.chest_ct.densitometry import densities, density_limits
 from polyclinic_agents.chest_ct.distance import distance_mm
 from polyclinic_agents.chest_ct.measure import Nodule, measure
 from polyclinic_agents.chest_ct.scan import Scan, turn
-from polyclinic_agents.chest_ct.score import combined, patch, patch_scores, shape_score
+from polyclinic_agents.chest_ct.score import combined, confidences, patch, shape_score
 from polyclinic_agents.chest_ct.segmentation import segment
 from polyclinic_agents.chest_ct.series_choice import is_sharp
 
@@ -217,19 +219,41 @@ def test_patches_are_original_pixels_around_the_centre() -> None:
     assert np.array_equal(far, patch(scan, nodule, SHAPE[0] - 1))
 
 
-def test_the_network_is_asked_once_for_all() -> None:
-    class Bright:
-        asked = 0
+class _Answers:
+    """A network whose answer depends on the patch, and which counts what it saw."""
 
-        def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-            self.asked += 1
-            return {"probability": inputs["patch"][:, 0, 25, 25]}
+    def __init__(self, scale: float) -> None:
+        self.seen: list[int] = []
+        self.scale = scale
 
+    def run(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        self.seen.append(len(inputs["patch"]))
+        return {"probability": self.scale * inputs["patch"][:, 0, 25, 25]}
+
+
+def test_a_likely_nodule_is_judged_on_three_slices() -> None:
+    scan = scan_of(blurred(ellipsoid(5, 5, 5), 30.0))
     nodule = measured(blurred(ellipsoid(5, 5, 5), 30.0), 10.0)
-    network = Bright()
-    scores = patch_scores(scan_of(blurred(ellipsoid(5, 5, 5), 30.0)), [nodule, nodule], network)
-    assert network.asked == 1
-    assert scores.shape == (2,)
-    assert scores[0] == scores[1]
-    assert 0.6 < scores[0] < 0.9
+    network = _Answers(1.0)
+    values = confidences(scan, [nodule, nodule], network, least=0.25)
+    assert network.seen == [2, 2, 2]
+    seen = [float(patch(scan, nodule, nodule.main.slice_index + step)[25, 25]) for step in (-1, 0, 1)]
+    mean = 0.25 * seen[0] + 0.5 * seen[1] + 0.25 * seen[2]
+    assert values == pytest.approx([combined(shape_score(nodule), mean)] * 2, rel=1e-6)
+
+
+def test_what_cannot_be_proposed_any_more_is_not_shown_to_the_network_again() -> None:
+    scan = scan_of(blurred(ellipsoid(5, 5, 5), 30.0))
+    ball = measured(blurred(ellipsoid(5, 5, 5), 30.0), 10.0)
+    vessel = replace(ball, shape=replace(ball.shape, branches=6.0))
+    some, every = _Answers(0.01), _Answers(0.01)
+    bounded = confidences(scan, [vessel, ball], some, least=0.25)
+    exact = confidences(scan, [vessel, ball], every)
+    assert some.seen == [2, 1, 1]
+    assert every.seen == [2, 2, 2]
+    assert exact[0] < bounded[0] < 0.25
+    assert bounded[1] == exact[1]
+
+
+def test_both_opinions_count() -> None:
     assert combined(0.9, 0.9) > combined(0.9, 0.5) > combined(0.9, 0.1)

@@ -14,11 +14,13 @@ import numpy as np
 
 from polyclinic.core import codes
 from polyclinic.core.codes import Code
-from polyclinic_agents.chest_ct.distance import distance_mm
+from polyclinic_agents.chest_ct.distance import box_around, distance_mm
 from polyclinic_agents.chest_ct.scan import BoolArray, Float32Array, FloatArray, HuArray, LabelArray, Scan
 from polyclinic_agents.chest_ct.segmentation import Body, hounsfield_of
 
 SUBPIXELS = 4
+SHELL_MM = (0.8, 2.6)
+"""What lies so far outside a body counts as its surroundings; nearer is its blurred border."""
 SOLID_ABOVE_HU = -300.0
 """Denser than any ground glass (method of this agent; no guideline gives a Hounsfield border)."""
 CALCIUM_ABOVE_HU = 200.0
@@ -76,7 +78,7 @@ class Shape:
     flatness: float
     """Middle over shortest principal axis."""
     attached: float
-    """Share of the surroundings (1 to 3 mm outside) that is as dense as the body."""
+    """Share of the surroundings (`SHELL_MM` outside) that is as dense as the body."""
     pleural: float
     """Share of the surroundings that is outside the lungs."""
     aerated: float
@@ -190,26 +192,22 @@ def _axes_mm(points: FloatArray, spacing_mm: tuple[float, float, float]) -> tupl
 
 def _widest_chord(along: FloatArray, across: FloatArray) -> float:
     """Longest extent of a closed polygon across, over positions along."""
-    widest = 0.0
-    following = np.roll(along, -1), np.roll(across, -1)
-    for place in np.linspace(along.min(), along.max(), 41)[1:-1]:
-        crosses = (along - place) * (following[0] - place) <= 0
-        step = following[0] - along
-        crosses &= np.abs(step) > 1e-9
-        if np.count_nonzero(crosses) < 2:
-            continue
-        share = (place - along[crosses]) / step[crosses]
-        heights = across[crosses] + share * (following[1][crosses] - across[crosses])
-        widest = max(widest, float(np.ptp(heights)))
-    return widest
+    places = np.linspace(along.min(), along.max(), 41)[1:-1, None]
+    step = np.roll(along, -1) - along
+    crosses = ((along - places) * (np.roll(along, -1) - places) <= 0) & (np.abs(step) > 1e-9)
+    share = (places - along) / np.where(step == 0.0, 1.0, step)
+    heights = across + share * (np.roll(across, -1) - across)
+    extents = np.where(crosses, heights, -np.inf).max(axis=1) - np.where(crosses, heights, np.inf).min(axis=1)
+    return max(0.0, float(extents.max()))
 
 
 def _attenuation(body: Body, values: HuArray, contrast_agent: bool) -> Code:
     calcium = CONTRAST_CALCIUM_ABOVE_HU if contrast_agent else CALCIUM_ABOVE_HU
     if np.count_nonzero(values > calcium) > max(3, 0.15 * values.size):
         return codes.CALCIFIED
-    depth = distance_mm(body.mask, body.crop.spacing_mm)
-    inner = body.crop.hu[depth > 0.4 * body.radius_mm]
+    box = box_around(body.mask, 0.0, body.crop.spacing_mm)
+    depth = distance_mm(body.mask[box], body.crop.spacing_mm)
+    inner = body.crop.hu[box][depth > 0.4 * body.radius_mm]
     solid_share = float(np.count_nonzero(inner > SOLID_ABOVE_HU)) / max(1, inner.size)
     if body.halo:
         return codes.PART_SOLID if solid_share > 0.03 else codes.GROUND_GLASS
@@ -231,20 +229,22 @@ def _shape(body: Body, places: FloatArray, scan: Scan) -> Shape:
     axes = np.sqrt(np.maximum(np.linalg.eigvalsh(np.cov(centred.T)), 1e-3))
     principal = np.linalg.eigh(np.cov(centred.T))[1]
     extent = max(float(np.ptp(centred @ principal[:, 2])) + min(crop.spacing_mm), 1e-3)
-    outside = distance_mm(~body.mask, crop.spacing_mm)
-    shell = (outside > 0.8) & (outside <= 2.6)
+    reach_mm = max(SHELL_MM[1], equal_mm / 2.0)
+    box = box_around(body.mask, reach_mm, crop.spacing_mm)
+    lung, whole = crop.lung[box], body.whole[box]
+    outside = distance_mm(~body.mask[box], crop.spacing_mm, reach_mm)
+    shell = (outside > SHELL_MM[0]) & (outside <= SHELL_MM[1])
     surroundings = max(1.0, float(np.count_nonzero(shell)))
-    dense = shell & crop.lung & body.whole
     near = (outside > 0) & (outside <= equal_mm / 2.0)
     return Shape(
         compactness=2.0 * body.radius_mm / equal_mm,
         roundness=min(1.0, volume / (math.pi / 6.0 * extent**3)),
         elongation=float(axes[2] / axes[1]),
         flatness=float(axes[1] / axes[0]),
-        attached=float(np.count_nonzero(dense)) / surroundings,
-        pleural=float(np.count_nonzero(shell & ~crop.lung)) / surroundings,
-        aerated=float(np.count_nonzero(shell & crop.lung & (crop.hu <= body.threshold_hu))) / surroundings,
-        branches=float(np.count_nonzero(near & body.whole)) * voxel_mm3 / volume,
+        attached=float(np.count_nonzero(shell & lung & whole)) / surroundings,
+        pleural=float(np.count_nonzero(shell & ~lung)) / surroundings,
+        aerated=float(np.count_nonzero(shell & lung & (crop.hu[box] <= body.threshold_hu))) / surroundings,
+        branches=float(np.count_nonzero(near & whole)) * voxel_mm3 / volume,
         opening_share=body.opening_share,
         contrast_hu=body.core_hu - body.background_hu,
     )

@@ -10,7 +10,7 @@ from polyclinic.agentkit.case import Model
 from polyclinic_agents.chest_ct.candidates import find_candidates
 from polyclinic_agents.chest_ct.measure import Nodule, measure
 from polyclinic_agents.chest_ct.scan import LabelArray, Scan
-from polyclinic_agents.chest_ct.score import combined, patch_scores, shape_score
+from polyclinic_agents.chest_ct.score import confidences
 from polyclinic_agents.chest_ct.segmentation import segment
 
 MIN_LONG_AXIS_MM, MIN_MEAN_MM = 4.0, 3.5
@@ -21,7 +21,7 @@ MAX_PROPOSED = 15
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scored:
-    """A nodule with its confidence."""
+    """A nodule with its confidence; below `PROPOSE_FROM` that is an upper bound."""
 
     nodule: Nodule
     confidence: float
@@ -35,9 +35,8 @@ def find_nodules(scan: Scan, lungs: LabelArray, *, contrast_agent: bool, network
         nodule = measure(scan, lungs, body, contrast_agent=contrast_agent) if body is not None else None
         if nodule is not None and _large_enough(nodule):
             measured.append(nodule)
-    opinions = patch_scores(scan, measured, network)
-    confidences = [combined(shape_score(n), float(other)) for n, other in zip(measured, opinions, strict=True)]
-    scored = [Scored(nodule=n, confidence=c) for n, c in zip(measured, confidences, strict=True)]
+    values = confidences(scan, measured, network, least=PROPOSE_FROM)
+    scored = [Scored(nodule=nodule, confidence=float(value)) for nodule, value in zip(measured, values, strict=True)]
     scored.sort(key=lambda one: (-one.confidence, one.nodule.centre))
     return _distinct(scored, scan)
 

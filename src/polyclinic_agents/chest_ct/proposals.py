@@ -11,6 +11,7 @@ from polyclinic.agentkit.outcome import KeyImage, Mask, MaskLabel
 from polyclinic.core import codes, units
 from polyclinic.core.codes import Code
 from polyclinic.core.findings import Attribute, Contour, Evidence, Finding, Measurement, Point, Region, Source
+from polyclinic.core.guidelines.lung_rads_v2022 import mean_diameter_mm
 from polyclinic.core.ids import stable_id
 from polyclinic_agents.chest_ct.densitometry import Density
 from polyclinic_agents.chest_ct.lungs import LEFT, RIGHT, Lungs
@@ -58,10 +59,11 @@ def _nodule(scan: Scan, one: Scored, place: tuple[int, int], origin: Origin, lim
     centre = _point(scan.to_patient(nodule.centre))
     corners = scan.to_patient(np.asarray([nodule.low, nodule.high]))
     site, side = _SITES[lung]
+    long_mm, short_mm = round(nodule.long_axis_mm, 1), round(nodule.short_axis_mm, 1)
     sizes = (
-        (codes.LONG_AXIS, nodule.long_axis_mm, units.MILLIMETRE, _DIAMETER_METHOD),
-        (codes.SHORT_AXIS, nodule.short_axis_mm, units.MILLIMETRE, _DIAMETER_METHOD),
-        (codes.MEAN_DIAMETER, nodule.mean_diameter_mm, units.MILLIMETRE, "mean of long and short axis"),
+        (codes.LONG_AXIS, long_mm, units.MILLIMETRE, _DIAMETER_METHOD),
+        (codes.SHORT_AXIS, short_mm, units.MILLIMETRE, _DIAMETER_METHOD),
+        (codes.MEAN_DIAMETER, mean_diameter_mm(long_mm, short_mm), units.MILLIMETRE, "mean of long and short axis"),
         (codes.VOLUME, nodule.volume_mm3, units.CUBIC_MILLIMETRE, _VOLUME_METHOD),
         (codes.MEAN_ATTENUATION, nodule.mean_hu, units.HOUNSFIELD, "mean over the segmented body"),
     )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cc3d
 import numpy as np
 
 from polyclinic_agents.chest_ct.candidates import Candidate
 from polyclinic_agents.chest_ct.cavities import fill_cavities
-from polyclinic_agents.chest_ct.distance import distance_mm
+from polyclinic_agents.chest_ct.distance import box_around, distance_mm
+from polyclinic_agents.chest_ct.regions import part_at
 from polyclinic_agents.chest_ct.scan import BoolArray, Float32Array, HuArray, LabelArray, Scan
 
 LUNG_HU = -860.0
@@ -148,15 +148,12 @@ def _subdivided(planes: Float32Array, finer: int) -> Float32Array:
 def _body(crop: Crop, threshold: float, reach_mm: float) -> Cut | None:
     """Opened body, whole connected part, inscribed radius and opening share at one threshold."""
     above = crop.lung & (crop.hu > threshold)
-    labels, count = cc3d.connected_components(above, connectivity=6, return_N=True)
-    if count == 0:
-        return None
     distance = distance_mm(above, crop.spacing_mm)
     close = np.where(crop.away_mm <= reach_mm, distance - 0.25 * crop.away_mm, -np.inf)
     peak = np.unravel_index(int(np.argmax(close)), close.shape)
     if not above[peak]:
         return None
-    whole = labels == labels[peak]
+    whole = part_at(above, peak)
     radius = float(distance[peak])
     mask = whole
     for share in OPENING_SHARES:
@@ -168,13 +165,18 @@ def _body(crop: Crop, threshold: float, reach_mm: float) -> Cut | None:
 
 def _opened(whole: BoolArray, distance: Float32Array, peak: tuple[np.intp, ...], depth: float, crop: Crop) -> BoolArray:
     """Erode by `depth` mm, keep the part around the peak, grow it back inside the whole."""
-    core = whole & (distance > depth)
-    labels = cc3d.connected_components(core, connectivity=6)
-    if labels[peak] == 0:
+    core = part_at(whole & (distance > depth), peak)
+    if not core[peak]:
         return whole
-    core = labels == labels[peak]
-    grown = distance_mm(~core, crop.spacing_mm) <= depth + 0.5 * min(crop.spacing_mm)
-    return np.asarray(whole & grown, dtype=np.bool_)
+    return whole & _grown(core, depth + 0.5 * min(crop.spacing_mm), crop)
+
+
+def _grown(mask: BoolArray, reach_mm: float, crop: Crop) -> BoolArray:
+    """All voxels within `reach_mm` of the mask."""
+    out = np.zeros_like(mask)
+    box = box_around(mask, reach_mm, crop.spacing_mm)
+    out[box] = distance_mm(~mask[box], crop.spacing_mm, reach_mm) <= reach_mm
+    return out
 
 
 def _halo(
@@ -192,7 +194,7 @@ def _halo(
     voxel = float(np.prod(crop.spacing_mm))
     thin = (np.count_nonzero(solid) * voxel * 6 / np.pi) ** (1 / 3)
     wide = (np.count_nonzero(mask) * voxel * 6 / np.pi) ** (1 / 3)
-    rim = mask & (distance_mm(~solid, crop.spacing_mm) > 1.2) & (crop.hu < threshold)
+    rim = mask & ~_grown(solid, 1.2, crop) & (crop.hu < threshold)
     share = float(np.count_nonzero(rim)) / max(1.0, float(np.count_nonzero(mask)))
     # Glass surrounds the core, so the ball inside grows too; a vessel beside a solid nodule adds on one side only.
     surrounds = radius - solid_radius > max(0.9, 0.3 * (wide - thin))
