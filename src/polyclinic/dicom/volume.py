@@ -196,6 +196,11 @@ def _rescale(stored: npt.NDArray[np.integer], plane: Plane, out: HuArray) -> Non
         np.add(stored, np.int16(plane.intercept), out=out)
         if plane.intercept < 0:
             out[stored < limits.min - int(plane.intercept)] = AIR_HU
+    elif whole and stored.dtype == np.uint16:
+        wide = stored.astype(np.int32)
+        wide += int(plane.intercept)
+        np.clip(wide, limits.min, limits.max, out=wide)
+        out[:] = wide
     else:
         values = stored.astype(np.float32) * np.float32(plane.slope) + np.float32(plane.intercept)
         np.clip(np.rint(values), limits.min, limits.max, out=values)

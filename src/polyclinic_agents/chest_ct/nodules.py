@@ -53,13 +53,12 @@ def proposed(scored: tuple[Scored, ...]) -> tuple[Scored, ...]:
 def _distinct(scored: list[Scored], scan: Scan) -> tuple[Scored, ...]:
     spacing = np.asarray(scan.spacing_mm)
     kept: list[Scored] = []
+    places, lengths = np.empty((len(scored), 3)), np.empty(len(scored))
     for one in scored:
-        place = np.asarray(one.nodule.centre) * spacing
-        inside = any(
-            np.linalg.norm(place - np.asarray(other.nodule.centre) * spacing)
-            < 0.5 * max(one.nodule.long_axis_mm, other.nodule.long_axis_mm)
-            for other in kept
-        )
-        if not inside:
+        place, length = np.asarray(one.nodule.centre) * spacing, one.nodule.long_axis_mm
+        count = len(kept)
+        away = np.linalg.norm(places[:count] - place, axis=1)
+        if not np.any(away < 0.5 * np.maximum(lengths[:count], length)):
+            places[count], lengths[count] = place, length
             kept.append(one)
     return tuple(kept)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numba
 import numpy as np
 
 from polyclinic_agents.chest_ct.scan import BoolArray
 
 
-def part_at(mask: BoolArray, place: Sequence[int]) -> BoolArray:
+def part_at(mask: BoolArray, place: tuple[np.intp, ...]) -> BoolArray:
     """The six-connected part of `mask` that holds the voxel at `place`; empty where that is not in the mask."""
-    return np.asarray(_part_at(np.ascontiguousarray(mask), place[0], place[1], place[2]), dtype=np.bool_)
+    return np.asarray(_part_at(np.ascontiguousarray(mask), int(place[0]), int(place[1]), int(place[2])), dtype=np.bool_)
 
 
 @numba.njit("boolean[:,:,::1](boolean[:,:,::1], int64, int64, int64)", cache=True, nogil=True)

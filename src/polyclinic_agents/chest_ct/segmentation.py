@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from polyclinic_agents.chest_ct.candidates import Candidate
-from polyclinic_agents.chest_ct.cavities import fill_cavities
+from polyclinic_agents.chest_ct.cavities import fill_small_cavities
 from polyclinic_agents.chest_ct.distance import box_around, distance_mm
 from polyclinic_agents.chest_ct.regions import part_at
 from polyclinic_agents.chest_ct.scan import BoolArray, Float32Array, HuArray, LabelArray, Scan
@@ -117,8 +117,7 @@ def cut(scan: Scan, lungs: LabelArray, index: tuple[float, float, float], half_m
     where = (box[0], box[1], box[2])
     planes = np.clip(scan.hu[where], -1024, 1500).astype(np.float32)
     lung = np.ascontiguousarray(lungs[where] > 0)
-    for image, allowed in zip(planes, lung, strict=True):
-        fill_cavities(image, allowed, spacing[1] * spacing[2])
+    fill_small_cavities(planes, lung, spacing[1] * spacing[2])
     finer = max(1, round(spacing[0] / spacing[1]))
     fine_spacing = (spacing[0] / finer, spacing[1], spacing[2])
     hu, mask = _subdivided(planes, finer), _subdivided(lung.astype(np.float32), finer) > 0.5
