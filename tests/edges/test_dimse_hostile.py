@@ -248,8 +248,11 @@ def test_unknown_operations_are_answered_and_the_association_stays(node: DimseNo
 
     with RawPeer(node) as peer:
         peer.associate()
-        peer.socket.sendall(request(0x0020))  # C-FIND in a storage context
+        peer.socket.sendall(request(0x0110))  # N-GET
         assert peer.status() == 0x0211
+        for field in (0x0020, 0x0010, 0x0021):  # C-FIND, C-GET and C-MOVE in a storage context
+            peer.socket.sendall(request(field))
+            assert peer.status() == 0x0118
         peer.socket.sendall(request(0x0030))  # C-ECHO in a storage context
         assert peer.status() == 0x0118
         peer.socket.sendall(request(0x0001))  # C-STORE without a dataset

@@ -57,6 +57,9 @@ class Settings(BaseSettings):
         default=15.0, gt=0, description="Seconds after which a run of a silent worker may be taken by another"
     )
     destinations: Names = Field(default=(), description="DICOM peers that get signed objects, as AE@host:port")
+    move_destinations: Names = Field(
+        default=(), description="DICOM peers that C-MOVE may send to, as AE@host:port, besides those destinations"
+    )
     demo: bool = Field(
         default=False, description="Sign a demo radiologist in by itself; only when listening on loopback"
     )
@@ -75,7 +78,7 @@ class Settings(BaseSettings):
         default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severe level that is logged"
     )
 
-    @field_validator("worker_queues", "destinations", "agents", "agents_extra", mode="before")
+    @field_validator("worker_queues", "destinations", "move_destinations", "agents", "agents_extra", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -84,7 +87,7 @@ class Settings(BaseSettings):
             return tuple(json.loads(value))
         return tuple(part.strip() for part in value.split(",") if part.strip())
 
-    @field_validator("destinations")
+    @field_validator("destinations", "move_destinations")
     @classmethod
     def _are_destinations(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for destination in value:

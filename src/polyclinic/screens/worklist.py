@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Engine, RowMapping, and_, func, or_, selec
 from polyclinic.core.errors import NotFound, Rejected
 from polyclinic.departments.archive import schema
 from polyclinic.departments.archive.arrivals import Arrivals
+from polyclinic.departments.archive.matching import fold_name
 from polyclinic.departments.reading.contracts import StudyState
 from polyclinic.departments.reading.tables import study_status
 
@@ -107,7 +108,7 @@ class WorklistScreen:
         literal = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         return [
             or_(
-                _study.patient_name_folded.like(f"%{literal.casefold()}%", escape=_ESCAPE),
+                _study.patient_name_folded.like(f"%{fold_name(literal)}%", escape=_ESCAPE),
                 _study.patient_id.like(f"{literal}%", escape=_ESCAPE),
                 _study.accession_number.like(f"{literal}%", escape=_ESCAPE),
             )
@@ -191,7 +192,8 @@ def _after(cursor: str | None) -> list[ColumnElement[bool]]:
     try:
         received, _, uid = base64.urlsafe_b64decode(cursor.encode()).decode("ascii").partition(":")
         at = int(received)
-    except (binascii.Error, ValueError) as error:
+        schema.from_microseconds(at)
+    except (binascii.Error, ValueError, OverflowError) as error:
         raise Rejected(
             "worklist.bad-cursor", "The cursor was not given by this list; start at its first page"
         ) from error

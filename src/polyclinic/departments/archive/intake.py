@@ -9,6 +9,7 @@ from typing import Any
 
 from polyclinic.core.errors import Rejected
 from polyclinic.core.ids import is_uid_lenient
+from polyclinic.departments.archive.matching import fold_name
 from polyclinic.dicom.header import FileMeta, Header, HeaderError, read_file_meta, read_header
 from polyclinic.dicom.text import decode, encodings_of
 
@@ -108,7 +109,7 @@ def study_values(header: Header) -> dict[str, Any]:
         "patient_id": value(0x00100020, 128),
         "issuer": value(0x00100021, 128),
         "patient_name": name,
-        "patient_name_folded": name.casefold(),
+        "patient_name_folded": fold_name(name),
         "birth_date": value(0x00100030, 16),
         "sex": value(0x00100040, 16),
         "study_date": value(0x00080020, 16),

@@ -1,15 +1,24 @@
-"""Searching the index with DICOM matching rules (PS3.4 C.2.2.2): single value, list, wildcard and range."""
+"""Searching the index by study, series and instance attributes; what each key means is in `matching`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from enum import StrEnum
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Engine, RowMapping, Select, and_, or_, select
+from sqlalchemy import ColumnElement, Engine, RowMapping, Select, and_, func, or_, select
 
 from polyclinic.departments.archive import schema
-
-HIGHEST = "\U0010ffff"
+from polyclinic.departments.archive.matching import (
+    is_universal,
+    match,
+    match_modalities,
+    match_moment,
+    match_name,
+    match_plain_name,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +28,17 @@ class Query:
     matches: dict[str, str] = field(default_factory=dict)
     limit: int = 100
     offset: int = 0
+    combined_times: bool = False
+    """Whether ranges of Study Date and Study Time bound one moment (PS3.4 C.2.2.2.5)."""
+
+
+class Level(StrEnum):
+    """What one match stands for (PS3.4 C.3)."""
+
+    PATIENT = "PATIENT"
+    STUDY = "STUDY"
+    SERIES = "SERIES"
+    IMAGE = "IMAGE"
 
 
 _STUDY = {
@@ -40,6 +60,8 @@ _SERIES = {
     "Modality": schema.series.c.modality,
     "SeriesNumber": schema.series.c.series_number,
     "SeriesDescription": schema.series.c.description,
+    "SeriesDate": schema.series.c.series_date,
+    "SeriesTime": schema.series.c.series_time,
     "BodyPartExamined": schema.series.c.body_part,
     "StationName": schema.series.c.station_name,
 }
@@ -50,111 +72,196 @@ _INSTANCE = {
     "SOPClassUID": schema.instance.c.sop_class_uid,
     "InstanceNumber": schema.instance.c.instance_number,
 }
-_DATES = frozenset({"StudyDate", "StudyTime", "PatientBirthDate"})
-_UIDS = frozenset({"StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"})
-_INTEGERS = frozenset({"SeriesNumber", "InstanceNumber"})
 STUDY_KEYS = frozenset(_STUDY) | {"PatientName", "ModalitiesInStudy"}
-SERIES_KEYS = frozenset(_SERIES)
-INSTANCE_KEYS = frozenset(_INSTANCE)
+PATIENT_KEYS = frozenset({"PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex"})
+_KEYS = {
+    Level.PATIENT: PATIENT_KEYS,
+    Level.STUDY: STUDY_KEYS,
+    Level.SERIES: STUDY_KEYS | frozenset(_SERIES),
+    Level.IMAGE: STUDY_KEYS | frozenset(_SERIES) | frozenset(_INSTANCE),
+}
 
 
 def find_studies(engine: Engine, query: Query) -> list[RowMapping]:
     """Study rows, newest arrival first."""
     study = schema.study.c
-    conditions = [
-        _match_study(keyword, value) for keyword, value in query.matches.items() if keyword in STUDY_KEYS and value
-    ]
-    statement = select(schema.study).where(*conditions)
+    statement = select(schema.study).where(*_study_conditions(query))
     order = (study.last_received_at_us.desc(), study.study_instance_uid.desc())
     return _page(engine, statement.order_by(*order), query)
 
 
 def find_series(engine: Engine, query: Query) -> list[RowMapping]:
     """Series rows; study-level keys restrict them too."""
-    conditions = _conditions(query, _SERIES)
-    statement = select(schema.series).where(*conditions, *_of_studies(query, schema.series.c.study_instance_uid))
     series = schema.series.c
+    statement = select(schema.series).where(*_series_conditions(query))
     order = (series.study_instance_uid, series.series_number, series.series_instance_uid)
     return _page(engine, statement.order_by(*order), query)
 
 
 def find_instances(engine: Engine, query: Query) -> list[RowMapping]:
     """Instance rows; keys of study and series restrict them too."""
-    instance, series = schema.instance.c, schema.series.c
+    instance = schema.instance.c
+    order = (instance.study_instance_uid, instance.series_instance_uid, instance.instance_number)
+    statement = select(schema.instance).where(*_instance_conditions(query))
+    return _page(engine, statement.order_by(*order, instance.sop_instance_uid), query)
+
+
+def keys_of(level: Level) -> frozenset[str]:
+    """Attributes that can be matched at a level."""
+    return _KEYS[level]
+
+
+def returned_by(level: Level) -> frozenset[str]:
+    """Attributes that a match of a level can tell: its own and those of the levels above."""
+    return frozenset(_returned(level))
+
+
+@contextmanager
+def matches(engine: Engine, level: Level, query: Query, attributes: Sequence[str]) -> Iterator[Iterator[RowMapping]]:
+    """Stream the matches of a level, each with the values of `attributes` by keyword, in no order.
+
+    Rows come from the database in small batches, so memory does not grow with the answer. A patient is a patient ID
+    and its issuer, with the demographics of the study that came last; studies without a patient ID are no patient's.
+    """
+    known = _returned(level)
+    statement = _matching(level, query, [known[keyword].label(keyword) for keyword in attributes])
+    with engine.connect().execution_options(yield_per=_BATCH_ROWS) as connection:
+        yield iter(connection.execute(statement.limit(query.limit)).mappings())
+
+
+class Match(NamedTuple):
+    """An instance to be sent."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+
+
+def find_kept(engine: Engine, query: Query) -> list[Match]:
+    """The instances that match, by study, series and instance number; light enough for whole studies."""
+    instance = schema.instance.c
+    order = (instance.study_instance_uid, instance.series_instance_uid, instance.instance_number)
+    columns = (instance.sop_instance_uid, instance.sop_class_uid, instance.transfer_syntax_uid)
+    statement = select(*columns).where(*_instance_conditions(query)).order_by(*order, instance.sop_instance_uid)
+    with engine.connect() as connection:
+        return [Match(*row) for row in connection.execute(statement.limit(query.limit))]
+
+
+_BATCH_ROWS = 200
+
+
+def _returned(level: Level) -> dict[str, Any]:
+    """Columns by keyword; where several tables have one, the lowest that is joined counts."""
+    study, series, instance = schema.study.c, schema.series.c, schema.instance.c
+    columns = {k: v for k, v in _STUDY.items() if k in PATIENT_KEYS} | {"PatientName": study.patient_name}
+    if level is Level.PATIENT:
+        return columns | {
+            "NumberOfPatientRelatedStudies": _of_patient(func.count()),
+            "NumberOfPatientRelatedSeries": _of_patient(func.sum(_OTHER.c.series_count)),
+            "NumberOfPatientRelatedInstances": _of_patient(func.sum(_OTHER.c.instance_count)),
+        }
+    columns |= _STUDY
+    columns["ModalitiesInStudy"] = study.modalities
+    columns["NumberOfStudyRelatedSeries"] = study.series_count
+    columns["NumberOfStudyRelatedInstances"] = study.instance_count
+    if level is not Level.STUDY:
+        columns |= _SERIES | {"NumberOfSeriesRelatedInstances": series.instance_count}
+    if level is Level.IMAGE:
+        columns |= _INSTANCE | {
+            "Rows": instance.rows,
+            "Columns": instance.columns,
+            "NumberOfFrames": instance.number_of_frames,
+            "AvailableTransferSyntaxUID": instance.transfer_syntax_uid,
+        }
+    return columns
+
+
+_OTHER = schema.study.alias("archive_study_of_same_patient")
+
+
+def _same_patient() -> ColumnElement[bool]:
+    study = schema.study.c
+    return and_(_OTHER.c.patient_id == study.patient_id, _OTHER.c.issuer == study.issuer)
+
+
+def _of_patient(aggregate: Any) -> Any:
+    return select(aggregate).select_from(_OTHER).where(_same_patient()).correlate(schema.study).scalar_subquery()
+
+
+def _matching(level: Level, query: Query, columns: Sequence[Any]) -> Select[Any]:
+    study, series, instance = schema.study, schema.series, schema.instance
+    of_study = series.c.study_instance_uid == study.c.study_instance_uid
+    if level is Level.PATIENT:
+        later = or_(
+            _OTHER.c.last_received_at_us > study.c.last_received_at_us,
+            and_(
+                _OTHER.c.last_received_at_us == study.c.last_received_at_us,
+                _OTHER.c.study_instance_uid > study.c.study_instance_uid,
+            ),
+        )
+        newest = ~select(1).select_from(_OTHER).where(_same_patient(), later).correlate(study).exists()
+        wanted = [_match_study(k, v) for k, v in query.matches.items() if k in PATIENT_KEYS]
+        return select(*columns).select_from(study).where(study.c.patient_id != "", newest, *wanted)
+    if level is Level.STUDY:
+        return select(*columns).select_from(study).where(*_study_conditions(query))
+    if level is Level.SERIES:
+        return select(*columns).select_from(series.join(study, of_study)).where(*_series_conditions(query))
+    of_series = and_(
+        instance.c.study_instance_uid == series.c.study_instance_uid,
+        instance.c.series_instance_uid == series.c.series_instance_uid,
+    )
+    tables = instance.join(series, of_series).join(study, of_study)
+    return select(*columns).select_from(tables).where(*_instance_conditions(query))
+
+
+def _study_conditions(query: Query, *, but: frozenset[str] = frozenset()) -> list[ColumnElement[bool]]:
+    keys = {k: v for k, v in query.matches.items() if k in STUDY_KEYS - but and not is_universal(v)}
+    conditions = []
+    if query.combined_times and "StudyDate" in keys and "StudyTime" in keys:
+        dates, times = keys.pop("StudyDate"), keys.pop("StudyTime")
+        conditions.append(match_moment(schema.study.c.study_date, schema.study.c.study_time, dates, times))
+    return conditions + [_match_study(keyword, value) for keyword, value in keys.items()]
+
+
+def _series_conditions(query: Query) -> list[ColumnElement[bool]]:
+    return _conditions(query, _SERIES) + _of_studies(query, schema.series.c.study_instance_uid)
+
+
+def _instance_conditions(query: Query) -> list[ColumnElement[bool]]:
+    instance, series = schema.instance.c, schema.series.alias("archive_series_of_instance")
     conditions = _conditions(query, _INSTANCE)
-    of_series = _conditions(query, {k: v for k, v in _SERIES.items() if k not in _INSTANCE})
+    only_series = {k: series.c[v.name] for k, v in _SERIES.items() if k not in _INSTANCE}
+    of_series = _conditions(query, only_series)
     if of_series:
         same = and_(
-            series.study_instance_uid == instance.study_instance_uid,
-            series.series_instance_uid == instance.series_instance_uid,
+            series.c.study_instance_uid == instance.study_instance_uid,
+            series.c.series_instance_uid == instance.series_instance_uid,
         )
-        conditions.append(select(1).where(same, *of_series).exists())
-    conditions += _of_studies(query, instance.study_instance_uid)
-    order = (instance.study_instance_uid, instance.series_instance_uid, instance.instance_number)
-    statement = select(schema.instance).where(*conditions).order_by(*order, instance.sop_instance_uid)
-    return _page(engine, statement, query)
+        conditions.append(select(1).select_from(series).where(same, *of_series).correlate(schema.instance).exists())
+    return conditions + _of_studies(query, instance.study_instance_uid)
 
 
 def _of_studies(query: Query, study_instance_uid: Any) -> list[ColumnElement[bool]]:
-    keys = {k: v for k, v in query.matches.items() if k in STUDY_KEYS and k != "StudyInstanceUID" and v}
-    if not keys:
+    conditions = _study_conditions(query, but=frozenset({"StudyInstanceUID"}))
+    if not conditions:
         return []
-    conditions = [_match_study(keyword, value) for keyword, value in keys.items()]
-    return [select(1).where(schema.study.c.study_instance_uid == study_instance_uid, *conditions).exists()]
+    # As a set of UIDs: the same whether or not the statement around it has joined the study already
+    wanted = select(schema.study.c.study_instance_uid).where(*conditions).correlate(None)
+    return [study_instance_uid.in_(wanted)]
 
 
 def _conditions(query: Query, columns: dict[str, Any]) -> list[ColumnElement[bool]]:
-    return [match(columns[k], k, v) for k, v in query.matches.items() if k in columns and v]
+    return [match(columns[k], k, v) for k, v in query.matches.items() if k in columns and not is_universal(v)]
 
 
 def _match_study(keyword: str, value: str) -> ColumnElement[bool]:
     if keyword == "PatientName":
         return match_name(schema.study.c.patient_name_folded, value)
+    if keyword == "ReferringPhysicianName":
+        return match_plain_name(schema.study.c.referring_physician_name, value)
     if keyword == "ModalitiesInStudy":
-        modalities = schema.study.c.modalities
-        wanted = [v.strip() for v in value.replace(",", "\\").split("\\") if v.strip()]
-        patterns = [p for v in wanted for p in (f"{like(v)}\\\\%", f"%\\\\{like(v)}\\\\%")]
-        return or_(*(modalities.like(pattern, escape="\\") for pattern in patterns))
+        return match_modalities(schema.study.c.modalities, value)
     return match(_STUDY[keyword], keyword, value)
-
-
-def match(column: Any, keyword: str, value: str) -> ColumnElement[bool]:
-    """Condition for one key."""
-    if keyword in _UIDS:
-        uids = [uid for uid in value.replace(",", "\\").split("\\") if uid]
-        return column == uids[0] if len(uids) == 1 else column.in_(uids)  # type: ignore[no-any-return]
-    if keyword in _INTEGERS:
-        return column == int(value) if value.lstrip("+-").isdigit() else column.is_(None)  # type: ignore[no-any-return]
-    if keyword in _DATES and "-" in value:
-        first, _, last = value.partition("-")
-        bounds = [column != ""]
-        if first:
-            bounds.append(column >= first)
-        if last:
-            bounds.append(column <= last + HIGHEST)  # a time given to the minute includes its seconds
-        return and_(*bounds)
-    if "*" in value or "?" in value:
-        return column.like(like(value), escape="\\")  # type: ignore[no-any-return]
-    return column == value  # type: ignore[no-any-return]
-
-
-def match_name(column: Any, value: str) -> ColumnElement[bool]:
-    """Condition for a person name: case does not count, and any component group may match (PS3.5 6.2.1)."""
-    folded = value.casefold()
-    pattern = like(folded)
-    stem = folded.split("*", 1)[0]
-    if stem and folded == f"{stem}*" and "?" not in stem:
-        # A prefix is answered from the index; other groups are tried only where the name has some
-        prefix = and_(column >= stem, column < stem + HIGHEST)
-        return or_(prefix, column.like(f"%={pattern}", escape="\\"))
-    around = (pattern, f"{pattern}=%", f"%={pattern}", f"%={pattern}=%")
-    return or_(*(column.like(p, escape="\\") for p in around))
-
-
-def like(value: str) -> str:
-    """A DICOM wildcard pattern as SQL LIKE with backslash as escape."""
-    escaped = value.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return escaped.replace("*", "%").replace("?", "_")
 
 
 def _page(engine: Engine, statement: Select[Any], query: Query) -> list[RowMapping]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
 from polyclinic.core.errors import PolyclinicError
 from polyclinic.departments.archive.contracts import Receipt
 from polyclinic.departments.archive.store import SqlArchive
-from polyclinic.edges.dimse import commands, negotiation, wire
-from polyclinic.edges.dimse.commands import Command
+from polyclinic.edges.dimse import commands, negotiation, query, retrieve, wire
+from polyclinic.edges.dimse.conversation import Answer, Conversation, Request
 from polyclinic.edges.dimse.negotiation import Context
+from polyclinic.edges.dimse.sender import Peer
 from polyclinic.edges.dimse.spool import Spool, TooLarge
 from polyclinic.edges.dimse.statuses import (
     KEPT_ASIDE,
@@ -25,8 +26,8 @@ from polyclinic.edges.dimse.statuses import (
     Status,
     status_of,
 )
-from polyclinic.edges.dimse.syntaxes import VERIFICATION, is_storage
-from polyclinic.edges.dimse.wire import Aborted, Wire
+from polyclinic.edges.dimse.syntaxes import FIND, GET, MOVE, VERIFICATION, is_storage
+from polyclinic.edges.dimse.wire import FRAGMENT_BYTES, Aborted, Wire, fragment_bytes
 
 log = structlog.get_logger(__name__)
 
@@ -45,15 +46,10 @@ class Policy:
     pdu_s: float = 30.0
     spool_memory_bytes: int = 64 * 1024 * 1024
     max_dataset_bytes: int = 8 * 1024**3 - 4096
-
-
-@dataclass(slots=True)
-class Request:
-    """One DIMSE request with its dataset, which is valid until the service returns."""
-
-    context: Context
-    command: Command
-    dataset: memoryview | None
+    max_matches: int = 50_000
+    """Responses to one C-FIND, and instances of one C-GET or C-MOVE."""
+    move_destinations: Mapping[str, Peer] = field(default_factory=dict)
+    """Where C-MOVE may send to, by AE title."""
 
 
 class Association:
@@ -70,6 +66,7 @@ class Association:
         self._number: int | None = None
         self._spool = Spool(memory_bytes=policy.spool_memory_bytes, limit_bytes=policy.max_dataset_bytes)
         self._contexts: dict[int, Context] = {}
+        self._fragment_bytes = FRAGMENT_BYTES
         self.stored = 0
         self.refused = 0
 
@@ -115,6 +112,7 @@ class Association:
             self._wire.send(negotiation.rejection_pdu(refusal))
             return False
         answers, self._contexts = negotiation.negotiate(proposal)
+        self._fragment_bytes = fragment_bytes(proposal.max_pdu_bytes)
         self._wire.send(negotiation.accept_pdu(proposal, answers, self._policy.max_pdu_bytes))
         return True
 
@@ -145,7 +143,7 @@ class Association:
             command = commands.decode(encoded)
         except ValueError as error:
             raise Aborted("malformed command", wire.INVALID_PARAMETER) from error
-        request = Request(context, command, None)
+        request = Request(self._peer, context_id, context, command, None)
         if command.has_data_set:
             try:
                 self._wire.dataset(context_id, self._spool, left)
@@ -154,24 +152,27 @@ class Association:
             request.dataset = self._spool.view()
         elif left:
             raise Aborted("bytes after a command", wire.UNEXPECTED_PDU)
-        self._answer(context_id, request)
+        self._answer(request)
         return True
 
-    def _answer(self, context_id: int, request: Request) -> None:
+    def _answer(self, request: Request) -> None:
         field_ = request.command.number(commands.COMMAND_FIELD)
         if field_ is None or (request.command.number(commands.MESSAGE_ID) is None and field_ != commands.C_CANCEL_RQ):
             raise Aborted("malformed command", wire.INVALID_PARAMETER)
         if field_ == commands.C_CANCEL_RQ:
-            return  # nothing that runs can be cancelled; PS3.7 9.3.2.3 knows no answer to it
+            return  # it came after the last response; a cancel in time is seen by `Conversation`
         if field_ & commands.RESPONSE:
             raise Aborted("a response that nobody waits for", wire.UNEXPECTED_PDU)
         service = SERVICES.get(field_)
         try:
-            status = UNRECOGNISED_OPERATION if service is None else service(self, request)
+            answer = UNRECOGNISED_OPERATION if service is None else service(self, request)
         finally:
             request.dataset = None
             self._spool.clear()
-        self._wire.send_message(context_id, commands.response(request.command, status))
+        self._conversation(request).respond(answer if isinstance(answer, Answer) else Answer(status=answer))
+
+    def _conversation(self, request: Request) -> Conversation:
+        return Conversation(self._wire, request, fragment_bytes=self._fragment_bytes)
 
     def echo(self, request: Request) -> Status:
         """C-ECHO (PS3.4 A)."""
@@ -205,13 +206,40 @@ class Association:
         self.stored += 1
         return KEPT_ASIDE if receipt is Receipt.KEPT_ASIDE else SUCCESS
 
+    def find(self, request: Request) -> Status:
+        """C-FIND (PS3.4 C.4.1)."""
+        if request.context.abstract_syntax not in FIND:
+            return NO_SUCH_SOP_CLASS
+        conversation = self._conversation(request)
+        limit, ae_title = self._policy.max_matches, self._policy.ae_title
+        return query.find(conversation, request, self._archive, ae_title=ae_title, limit=limit)
 
-Service = Callable[[Association, Request], Status]
+    def get(self, request: Request) -> Status | Answer:
+        """C-GET (PS3.4 C.4.3): instances go to the requestor on this association."""
+        if request.context.abstract_syntax not in GET:
+            return NO_SUCH_SOP_CLASS
+        conversation = self._conversation(request)
+        return retrieve.get(conversation, request, self._archive, self._contexts, limit=self._policy.max_matches)
+
+    def move(self, request: Request) -> Status | Answer:
+        """C-MOVE (PS3.4 C.4.2): instances go to a configured destination on an association of its own."""
+        if request.context.abstract_syntax not in MOVE:
+            return NO_SUCH_SOP_CLASS
+        destination = self._policy.move_destinations.get(request.command.uid(commands.MOVE_DESTINATION))
+        conversation = self._conversation(request)
+        limit, ae_title = self._policy.max_matches, self._policy.ae_title
+        return retrieve.move(conversation, request, self._archive, destination, ae_title=ae_title, limit=limit)
+
+
+Service = Callable[[Association, Request], Status | Answer]
 SERVICES: Mapping[int, Service] = {
     commands.C_ECHO_RQ: Association.echo,
     commands.C_STORE_RQ: Association.store,
+    commands.C_FIND_RQ: Association.find,
+    commands.C_GET_RQ: Association.get,
+    commands.C_MOVE_RQ: Association.move,
 }
-"""What answers each command field; a service that sends more than one response adds itself here."""
+"""What answers each command field; what a service returns is the last response."""
 
 
 def _printable(ae_title: str) -> str:

@@ -13,11 +13,13 @@ from pynetdicom.pdu_primitives import (
     ImplementationClassUIDNotification,
     ImplementationVersionNameNotification,
     MaximumLengthNotification,
+    SCP_SCU_RoleSelectionNegotiation,
+    SOPClassExtendedNegotiation,
 )
 from pynetdicom.presentation import PresentationContext
 
 from polyclinic.departments.archive.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from polyclinic.edges.dimse.syntaxes import VERIFICATION, accepted_syntax, is_storage
+from polyclinic.edges.dimse.syntaxes import FIND, QUERY_RETRIEVE, accepted_syntax, is_storage, is_taken
 from polyclinic.edges.dimse.wire import INVALID_PARAMETER, Aborted, reject_pdu
 
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
@@ -35,6 +37,12 @@ class Context:
 
     abstract_syntax: str
     transfer_syntax: str
+    peer_stores: bool = False
+    """Whether the peer takes C-STORE on it (PS3.7 D.3.3.4), as C-GET needs."""
+    relational: bool = False
+    """Whether keys of upper levels may be missing (PS3.4 C.5.1.1)."""
+    combined_times: bool = False
+    """Whether date and time ranges bound one moment (PS3.4 C.5.1.1)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +78,8 @@ def negotiate(proposal: Proposal) -> tuple[list[PresentationContext], dict[int, 
     """Answers to all proposed contexts, and the accepted ones by their id."""
     answers: list[PresentationContext] = []
     accepted: dict[int, Context] = {}
+    storing = {uid for uid, (_, scp) in _roles(proposal).items() if scp}
+    extended = _extended(proposal)
     for proposed in proposal.primitive.presentation_context_definition_list:
         abstract = str(proposed.abstract_syntax or "")
         context_id = int(proposed.context_id or 0)
@@ -78,13 +88,20 @@ def negotiate(proposal: Proposal) -> tuple[list[PresentationContext], dict[int, 
         answer.context_id = context_id
         answer.abstract_syntax = proposed.abstract_syntax
         chosen = accepted_syntax(abstract, syntaxes)
-        if not (is_storage(abstract) or abstract == VERIFICATION):
+        if not is_taken(abstract):
             answer.result = _ABSTRACT_SYNTAX_UNKNOWN
         elif chosen is None:
             answer.result = _TRANSFER_SYNTAXES_UNKNOWN
         else:
             answer.result = _ACCEPTED
-            accepted[context_id] = Context(abstract_syntax=abstract, transfer_syntax=chosen)
+            options = extended.get(abstract, b"").ljust(2, b"\0")
+            accepted[context_id] = Context(
+                abstract_syntax=abstract,
+                transfer_syntax=chosen,
+                peer_stores=abstract in storing,
+                relational=options[0] == 1,
+                combined_times=options[1] == 1,
+            )
         # A rejected context carries a transfer syntax too, which means nothing (PS3.8 9.3.3.2)
         answer.transfer_syntax = [UID(chosen or syntaxes[0] if syntaxes else "1.2.840.10008.1.2")]
         answers.append(answer)
@@ -100,10 +117,46 @@ def accept_pdu(proposal: Proposal, answers: Sequence[PresentationContext], max_p
     primitive.result = 0
     primitive.result_source = 1
     primitive.presentation_context_definition_results_list = list(answers)
-    primitive.user_information = _user_information(max_pdu_bytes)
+    primitive.user_information = [*_user_information(max_pdu_bytes), *_agreed(proposal)]
     pdu = A_ASSOCIATE_AC()
     pdu.from_primitive(primitive)
     return bytes(pdu.encode())
+
+
+def _roles(proposal: Proposal) -> dict[str, tuple[bool, bool]]:
+    """Roles (SCU, SCP) that the requestor proposes for itself, by storage SOP class."""
+    return {
+        str(item.sop_class_uid): (bool(item.scu_role), bool(item.scp_role))
+        for item in proposal.primitive.user_information
+        if isinstance(item, SCP_SCU_RoleSelectionNegotiation) and is_storage(str(item.sop_class_uid))
+    }
+
+
+def _extended(proposal: Proposal) -> dict[str, bytes]:
+    """What of the proposed options of query and retrieve the node has: a byte each (PS3.4 C.5.1.1, C.5.2.1)."""
+    agreed: dict[str, bytes] = {}
+    for item in proposal.primitive.user_information:
+        if isinstance(item, SOPClassExtendedNegotiation) and str(item.sop_class_uid) in QUERY_RETRIEVE:
+            asked = bytes(item.service_class_application_information or b"")
+            offered = b"\1\1" if str(item.sop_class_uid) in FIND else b"\1"
+            agreed[str(item.sop_class_uid)] = bytes(
+                int(one == 1 and index < len(offered)) for index, one in enumerate(asked)
+            )
+    return agreed
+
+
+def _agreed(proposal: Proposal) -> list[Any]:
+    items: list[Any] = []
+    for uid, (scu, scp) in _roles(proposal).items():
+        role = SCP_SCU_RoleSelectionNegotiation()
+        role.sop_class_uid, role.scu_role, role.scp_role = UID(uid), scu, scp
+        items.append(role)
+    for uid, options in _extended(proposal).items():
+        if options:
+            extended = SOPClassExtendedNegotiation()
+            extended.sop_class_uid, extended.service_class_application_information = UID(uid), options
+            items.append(extended)
+    return items
 
 
 def request_pdu(

@@ -19,7 +19,7 @@ _CROWD = 16
 
 
 class DimseNode:
-    """A DICOM node for C-ECHO and C-STORE.
+    """A DICOM node for C-ECHO, C-STORE, C-FIND, C-GET and C-MOVE.
 
     Parameters
     ----------

@@ -6,27 +6,21 @@ import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from io import BytesIO
 from types import TracebackType
 from typing import Self
 
-from pydicom import dcmread
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
-
-from polyclinic.core.errors import Rejected, Unavailable
-from polyclinic.dicom.header import DEFLATED_LE, EXPLICIT_LE, IMPLICIT_LE, HeaderError, read_file_meta
+from polyclinic.core.errors import Unavailable
+from polyclinic.dicom.header import DEFLATED_LE, EXPLICIT_LE, IMPLICIT_LE
 from polyclinic.edges.dimse import commands, negotiation, wire
 from polyclinic.edges.dimse.commands import Command
+from polyclinic.edges.dimse.outgoing import Outgoing, converted, of_file
 from polyclinic.edges.dimse.syntaxes import VERIFICATION
-from polyclinic.edges.dimse.wire import Aborted, Wire
+from polyclinic.edges.dimse.wire import FRAGMENT_BYTES, Aborted, Wire, fragment_bytes
 
 MAX_CONTEXTS = 128
 CONTEXT_REFUSED = 0x0122
 """Status of an instance that was not sent, because the peer takes not its SOP class or transfer syntax (PS3.7 C)."""
 _CONVERTIBLE = frozenset({EXPLICIT_LE, DEFLATED_LE})
-_FRAGMENT_BYTES = 128 * 1024
-_BUFFERS_IN_A_CALL = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +68,7 @@ class Sender:
         self._wire: Wire | None = None
         self._proposed: dict[tuple[str, str], int] = {}
         self._accepted: set[int] = set()
-        self._fragment_bytes = _FRAGMENT_BYTES
+        self._fragment_bytes = FRAGMENT_BYTES
         self._message_id = 0
 
     def __enter__(self) -> Self:
@@ -94,32 +88,49 @@ class Sender:
         context_id = self._context(VERIFICATION, "1.2.840.10008.1.2")
         if context_id is None:
             raise Unavailable("dimse.peer-rejected", "The peer does not take C-ECHO: check its configuration")
-        status = self._exchange(context_id, self._request(commands.C_ECHO_RQ, VERIFICATION), b"")
+        status = self._exchange(context_id, self._request(commands.C_ECHO_RQ, VERIFICATION))
         if status:
             raise Unavailable("dimse.peer-rejected", "The peer answered C-ECHO with a failure: check its log")
 
-    def store(self, part10: bytes | memoryview) -> SendStatus:
+    def expect(self, kinds: Iterable[tuple[str, str]]) -> None:
+        """Propose these SOP classes and transfer syntaxes with the next association, so that one serves them all."""
+        for kind in kinds:
+            wanted = _wanted(*kind)
+            if len(self._proposed) + len(wanted) <= MAX_CONTEXTS and self._wire is None:
+                self._propose(wanted)
+
+    def store(self, instance: bytes | memoryview | Outgoing, originator: tuple[str, int] | None = None) -> SendStatus:
         """C-STORE of one DICOM file; raises `Rejected` when it is no such file.
 
         It is sent in the transfer syntax it is kept in. A peer that does not take that one, of an instance that is not
-        compressed, gets the default transfer syntax, which every peer must take (PS3.5 10.1).
+        compressed, gets the default transfer syntax, which every peer must take (PS3.5 10.1). `originator` is AE title
+        and message ID of the C-MOVE that this is part of.
         """
-        try:
-            meta = read_file_meta(part10)
-        except HeaderError as error:
-            raise Rejected("dimse.not-dicom", "This is no DICOM file (PS3.10) and cannot be sent") from error
-        context_id = self._context(meta.sop_class_uid, meta.transfer_syntax_uid)
-        dataset: bytes | memoryview = memoryview(part10)[meta.dataset_offset :]
-        if context_id is None and meta.transfer_syntax_uid in _CONVERTIBLE:
-            context_id = self._context(meta.sop_class_uid, IMPLICIT_LE)
-            dataset = _implicit(part10) if context_id is not None else dataset
+        outgoing = instance if isinstance(instance, Outgoing) else of_file(instance)
+        context_id = self._context(outgoing.sop_class_uid, outgoing.transfer_syntax_uid)
+        pieces, size_bytes = outgoing.pieces, outgoing.size_bytes
+        if context_id is None and outgoing.transfer_syntax_uid in _CONVERTIBLE:
+            context_id = self._context(outgoing.sop_class_uid, IMPLICIT_LE)
+            if context_id is not None:
+                dataset = converted(outgoing, IMPLICIT_LE)
+                pieces, size_bytes = (lambda: iter([dataset])), len(dataset)
         status = CONTEXT_REFUSED
         if context_id is not None:
-            command = self._request(commands.C_STORE_RQ, meta.sop_class_uid, meta.sop_instance_uid)
-            status = self._exchange(context_id, command, dataset)
-        return SendStatus(sop_class_uid=meta.sop_class_uid, sop_instance_uid=meta.sop_instance_uid, status=status)
+            command = self._request(
+                commands.C_STORE_RQ, outgoing.sop_class_uid, outgoing.sop_instance_uid, originator=originator
+            )
+            status = self._exchange(context_id, command, pieces(), size_bytes)
+        return SendStatus(
+            sop_class_uid=outgoing.sop_class_uid, sop_instance_uid=outgoing.sop_instance_uid, status=status
+        )
 
-    def _request(self, field: int, sop_class_uid: str, sop_instance_uid: str = "") -> bytes:
+    def _request(
+        self,
+        field: int,
+        sop_class_uid: str,
+        sop_instance_uid: str = "",
+        originator: tuple[str, int] | None = None,
+    ) -> bytes:
         self._message_id = self._message_id % 0xFFFF + 1
         values: dict[int, int | str] = {
             commands.AFFECTED_SOP_CLASS_UID: sop_class_uid,
@@ -130,23 +141,26 @@ class Sender:
         if sop_instance_uid:
             values[commands.PRIORITY] = 0
             values[commands.AFFECTED_SOP_INSTANCE_UID] = sop_instance_uid
+        if originator is not None:
+            values[commands.MOVE_ORIGINATOR], values[commands.MOVE_ORIGINATOR_MESSAGE_ID] = originator
         return commands.encode(values)
 
     def _context(self, sop_class_uid: str, transfer_syntax_uid: str) -> int | None:
         """Id of the accepted context, None when the peer refuses it."""
         key = sop_class_uid, transfer_syntax_uid
         if self._wire is None or key not in self._proposed:
-            # One context for each pair: the peer then says of every syntax whether it takes it
-            wanted = [key]
-            if transfer_syntax_uid in _CONVERTIBLE and sop_class_uid != VERIFICATION:
-                wanted.append((sop_class_uid, IMPLICIT_LE))
-            if len(self._proposed) > MAX_CONTEXTS - len(wanted):
+            wanted = _wanted(*key)
+            if len(self._proposed.keys() | wanted) > MAX_CONTEXTS:
                 self._proposed.clear()
-            for one in wanted:
-                self._proposed.setdefault(one, 2 * len(self._proposed) + 1)
+            self._propose(wanted)
             self._associate()
         context_id = self._proposed[key]
         return context_id if context_id in self._accepted else None
+
+    def _propose(self, wanted: list[tuple[str, str]]) -> None:
+        # One context for each pair: the peer then says of every syntax whether it takes it
+        for one in wanted:
+            self._proposed.setdefault(one, 2 * len(self._proposed) + 1)
 
     def _associate(self) -> None:
         self._release()
@@ -157,7 +171,7 @@ class Sender:
                 "dimse.peer-unreachable",
                 f"{self._peer.host}:{self._peer.port} does not accept connections: check address and network",
             ) from error
-        self._wire = Wire(connection, max_pdu_bytes=_FRAGMENT_BYTES, idle_s=self._reply_s, pdu_s=self._reply_s)
+        self._wire = Wire(connection, max_pdu_bytes=FRAGMENT_BYTES, idle_s=self._reply_s, pdu_s=self._reply_s)
         try:
             self._negotiate(self._wire)
         except Aborted as error:
@@ -170,7 +184,7 @@ class Sender:
                 calling_ae_title=self._ae_title,
                 called_ae_title=self._peer.ae_title,
                 proposed=proposed,
-                max_pdu_bytes=_FRAGMENT_BYTES,
+                max_pdu_bytes=FRAGMENT_BYTES,
             )
         )
         kind, length = connection.next_pdu(idle=True)
@@ -186,29 +200,17 @@ class Sender:
         if kind != wire.ASSOCIATE_AC:
             raise Aborted("unexpected PDU", wire.UNEXPECTED_PDU)
         self._accepted, longest = negotiation.read_accept(answer)
-        room = (longest or _FRAGMENT_BYTES) - 6
-        self._fragment_bytes = max(min(room, _FRAGMENT_BYTES) & ~1, 2)
+        self._fragment_bytes = fragment_bytes(longest)
 
-    def _exchange(self, context_id: int, command: bytes, dataset: bytes | memoryview) -> int:
+    def _exchange(
+        self, context_id: int, command: bytes, pieces: Iterable[bytes | memoryview] = (), size: int = 0
+    ) -> int:
         assert self._wire is not None
         try:
-            self._send(self._wire, context_id, command, memoryview(dataset))
+            self._wire.send_dataset(context_id, command, pieces, size=size, longest_bytes=self._fragment_bytes)
             return self._status(self._wire)
         except Aborted as error:
             raise self._lost(error) from error
-
-    def _send(self, connection: Wire, context_id: int, command: bytes, dataset: memoryview) -> None:
-        buffers: list[bytes | memoryview] = [
-            wire.data_pdu(context_id, command=True, last=True, size=len(command)) + command
-        ]
-        for start in range(0, len(dataset), self._fragment_bytes):
-            piece = dataset[start : start + self._fragment_bytes]
-            last = start + len(piece) == len(dataset)
-            buffers += [wire.data_pdu(context_id, command=False, last=last, size=len(piece)), piece]
-            if len(buffers) >= _BUFFERS_IN_A_CALL:
-                connection.send_parts(buffers)
-                buffers = []
-        connection.send_parts(buffers)
 
     def _status(self, connection: Wire) -> int:
         kind, length = connection.next_pdu(idle=True)
@@ -242,13 +244,12 @@ class Sender:
         connection.close()
 
 
-def _implicit(part10: bytes | memoryview) -> bytes:
-    """The dataset of an uncompressed DICOM file in implicit VR little endian."""
-    dataset = dcmread(BytesIO(part10))
-    out = DicomBytesIO()
-    out.is_implicit_VR, out.is_little_endian = True, True
-    write_dataset(out, dataset)
-    return bytes(out.getvalue())
+def _wanted(sop_class_uid: str, transfer_syntax_uid: str) -> list[tuple[str, str]]:
+    """Contexts to propose for an instance: its own transfer syntax, and the default one if it can be written in it."""
+    wanted = [(sop_class_uid, transfer_syntax_uid)]
+    if transfer_syntax_uid in _CONVERTIBLE and sop_class_uid != VERIFICATION:
+        wanted.append((sop_class_uid, IMPLICIT_LE))
+    return wanted
 
 
 def send(

@@ -1,4 +1,4 @@
-"""DIMSE statuses that the node answers, as data (PS3.7 C, PS3.4 table B.2-1)."""
+"""DIMSE statuses that the node answers, as data (PS3.7 C, PS3.4 tables B.2-1 and C.4-1 to C.4-3)."""
 
 from __future__ import annotations
 
@@ -21,6 +21,25 @@ MISTYPED_ARGUMENT = Status(0x0212, "Mistyped argument")
 PROCESSING_FAILURE = Status(0x0110, "Not stored, try again")
 KEPT_ASIDE = Status(0xB000, "Kept aside: UID is known with other bytes")
 """A warning, since nothing is lost: the bytes are in quarantine. No success, since their UID does not find them."""
+
+PENDING = Status(0xFF00)
+PENDING_OPTIONAL_KEYS = Status(0xFF01)
+"""The match continues, but an optional key was not matched or is not known (PS3.4 table C.4-1)."""
+CANCELLED = Status(0xFE00)
+TOO_MANY_MATCHES = Status(0xA700, "Too many matches: narrow the query")
+NOT_COUNTED = Status(0xA701, "Too many instances: retrieve less at once")
+NONE_SENT = Status(0xA702, "No instance could be sent")
+UNKNOWN_DESTINATION = Status(0xA801, "Move destination is not configured")
+DESTINATION_LOST = Status(0xA702, "Move destination does not answer")
+SOME_FAILED = Status(0xB000, "Some instances could not be sent")
+UNREADABLE_IDENTIFIER = Status(0xC000, "Identifier cannot be read")
+UNABLE = Status(0xC001, "Unable to process, try again")
+
+
+def mismatch(comment: str) -> Status:
+    """The identifier does not fit the information model (PS3.4 tables C.4-1 to C.4-3)."""
+    return Status(0xA900, comment)
+
 
 _BY_CODE: dict[str, Status] = {
     "archive.out-of-space": Status(0xA700, "Out of resources"),

@@ -5,6 +5,14 @@ from __future__ import annotations
 from pynetdicom.sop_class import _STORAGE_CLASSES
 
 VERIFICATION = "1.2.840.10008.1.1"
+_MODELS = "1.2.840.10008.5.1.4.1.2"
+PATIENT_ROOT_FIND, PATIENT_ROOT_MOVE, PATIENT_ROOT_GET = (f"{_MODELS}.1.{n}" for n in (1, 2, 3))
+STUDY_ROOT_FIND, STUDY_ROOT_MOVE, STUDY_ROOT_GET = (f"{_MODELS}.2.{n}" for n in (1, 2, 3))
+FIND = frozenset({PATIENT_ROOT_FIND, STUDY_ROOT_FIND})
+MOVE = frozenset({PATIENT_ROOT_MOVE, STUDY_ROOT_MOVE})
+GET = frozenset({PATIENT_ROOT_GET, STUDY_ROOT_GET})
+QUERY_RETRIEVE = FIND | MOVE | GET
+"""SOP classes of query and retrieve (PS3.4 C.6)."""
 _STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
 _NAMED_STORAGE = frozenset(map(str, _STORAGE_CLASSES.values()))
 
@@ -58,6 +66,11 @@ _UNCOMPRESSED = (f"{_ROOT}.1", _ROOT, f"{_ROOT}.2")
 def is_storage(sop_class_uid: str) -> bool:
     """Whether a SOP class belongs to the storage service (PS3.4 B.5), known by name or by its place in the tree."""
     return sop_class_uid.startswith(_STORAGE_ROOT) or sop_class_uid in _NAMED_STORAGE
+
+
+def is_taken(abstract_syntax: str) -> bool:
+    """Whether the node has a service for an abstract syntax."""
+    return abstract_syntax == VERIFICATION or abstract_syntax in QUERY_RETRIEVE or is_storage(abstract_syntax)
 
 
 def accepted_syntax(abstract_syntax: str, proposed: list[str]) -> str | None:

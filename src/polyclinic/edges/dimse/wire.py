@@ -5,10 +5,13 @@ Two receive calls take a PDU, one for its header and one for its data, so an ins
 
 from __future__ import annotations
 
+import select
 import socket
+from collections.abc import Iterable
 from contextlib import suppress
 from struct import Struct, pack
 
+from polyclinic.core.errors import PolyclinicError
 from polyclinic.edges.dimse.spool import Spool
 
 ASSOCIATE_RQ, ASSOCIATE_AC, ASSOCIATE_RJ = 0x01, 0x02, 0x03
@@ -23,7 +26,10 @@ NOT_SPECIFIED, UNRECOGNISED_PDU, UNEXPECTED_PDU, INVALID_PARAMETER = 0, 1, 2, 6
 
 _PDU = Struct(">BBL")
 _PDV = Struct(">LBB")
+FRAGMENT_BYTES = 128 * 1024
+"""Longest value that is sent in one PDU, whatever the peer would take."""
 _PREFIX = 12
+_BUFFERS_IN_A_CALL = 64
 _TIME = Struct("@ll")
 _QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 
@@ -72,10 +78,6 @@ class Wire:
         except OSError as error:
             raise Aborted("the peer does not read") from error
 
-    def send_message(self, context_id: int, command: bytes) -> None:
-        """A command set without a dataset, in one PDU."""
-        self.send(_PDU.pack(P_DATA, 0, len(command) + 6) + _PDV.pack(len(command) + 2, context_id, 3) + command)
-
     def send_parts(self, buffers: list[bytes | memoryview]) -> None:
         """Write several buffers in one call where the kernel takes them."""
         pending = [memoryview(buffer) for buffer in buffers]
@@ -88,6 +90,36 @@ class Wire:
                     pending[0] = pending[0][sent:]
         except OSError as error:
             raise Aborted("the peer does not read") from error
+
+    def send_dataset(
+        self, context_id: int, command: bytes, pieces: Iterable[bytes | memoryview], *, size: int, longest_bytes: int
+    ) -> None:
+        """A command set and its dataset of `size` bytes, in values of at most `longest_bytes`.
+
+        What `pieces` raises comes out as it is while nothing is sent, later as `Aborted`: half a dataset is on its way.
+        """
+        buffers: list[bytes | memoryview] = [data_pdu(context_id, command=True, last=True, size=len(command)) + command]
+        sent, begun = 0, False
+        try:
+            for piece in pieces:
+                view = memoryview(piece)
+                for start in range(0, len(view), longest_bytes):
+                    part = view[start : start + longest_bytes]
+                    sent += len(part)
+                    buffers += [data_pdu(context_id, command=False, last=sent == size, size=len(part)), part]
+                    if len(buffers) >= _BUFFERS_IN_A_CALL:
+                        begun = True
+                        self.send_parts(buffers)
+                        buffers = []
+        except PolyclinicError as error:
+            if begun:
+                raise Aborted("an instance that cannot be read on", NOT_SPECIFIED) from error
+            raise
+        self.send_parts(buffers)
+
+    def has_input(self) -> bool:
+        """Whether the peer has sent something that was not read."""
+        return self._ready > 0 or bool(select.select([self._socket], [], [], 0)[0])
 
     def abort(self, reason: int) -> None:
         """Tell the peer that the provider ends the association; failures do not matter any more."""
@@ -237,6 +269,11 @@ class Wire:
             value = _TIME.pack(whole, int((seconds - whole) * 1_000_000))
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
             self._timeout_s = seconds
+
+
+def fragment_bytes(max_pdu_bytes: int) -> int:
+    """Longest even value for a peer that takes P-DATA PDUs of `max_pdu_bytes`, 0 meaning any (PS3.8 D.1)."""
+    return max(min((max_pdu_bytes or FRAGMENT_BYTES) - 6, FRAGMENT_BYTES) & ~1, 2)
 
 
 def data_pdu(context_id: int, *, command: bool, last: bool, size: int) -> bytes:

@@ -1,0 +1,91 @@
+"""Instances on their way out: as they are kept, or in an uncompressed transfer syntax that the receiver takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+
+from pydicom import dcmread
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
+
+from polyclinic.core.errors import Rejected
+from polyclinic.departments.archive.ports import KeptFile
+from polyclinic.departments.archive.store import SqlArchive
+from polyclinic.dicom.header import DEFLATED_LE, EXPLICIT_LE, IMPLICIT_LE, HeaderError, read_file_meta
+from polyclinic.edges.dimse.wire import FRAGMENT_BYTES
+
+CONVERTIBLE_FROM = frozenset({EXPLICIT_LE, DEFLATED_LE, IMPLICIT_LE})
+CONVERTIBLE_TO = frozenset({EXPLICIT_LE, IMPLICIT_LE})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """One instance to be sent."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    size_bytes: int
+    """Of the dataset, without file meta information."""
+    pieces: Callable[[], Iterator[bytes | memoryview]]
+    """The dataset from its start, in pieces of bounded size."""
+    whole: Callable[[], bytes | memoryview]
+    """The DICOM file (PS3.10)."""
+
+
+def of_file(part10: bytes | memoryview) -> Outgoing:
+    """An instance in memory; raises `Rejected` (``dimse.not-dicom``) when it is no DICOM file."""
+    try:
+        meta = read_file_meta(part10)
+    except HeaderError as error:
+        raise Rejected("dimse.not-dicom", "This is no DICOM file (PS3.10) and cannot be sent") from error
+    dataset = memoryview(part10)[meta.dataset_offset :]
+    return Outgoing(
+        sop_class_uid=meta.sop_class_uid,
+        sop_instance_uid=meta.sop_instance_uid,
+        transfer_syntax_uid=meta.transfer_syntax_uid,
+        size_bytes=len(dataset),
+        pieces=lambda: iter([dataset]),
+        whole=lambda: part10,
+    )
+
+
+def of_archive(archive: SqlArchive, kept: KeptFile) -> Outgoing:
+    """A kept instance, which is never in memory as a whole unless it must be converted."""
+    size_bytes = kept.record.size_bytes
+
+    def pieces() -> Iterator[bytes]:
+        with archive.parts(kept) as read:
+            for start in range(kept.dataset_offset, size_bytes, FRAGMENT_BYTES):
+                yield read(start, min(start + FRAGMENT_BYTES, size_bytes))
+
+    return Outgoing(
+        sop_class_uid=kept.record.sop_class_uid,
+        sop_instance_uid=kept.record.sop_instance_uid,
+        transfer_syntax_uid=kept.record.transfer_syntax_uid,
+        size_bytes=size_bytes - kept.dataset_offset,
+        pieces=pieces,
+        whole=lambda: archive.read_part(kept),
+    )
+
+
+def converted(outgoing: Outgoing, transfer_syntax_uid: str) -> bytes:
+    """The dataset of an uncompressed instance in one of `CONVERTIBLE_TO`.
+
+    Raises
+    ------
+    Rejected
+        ``dimse.not-convertible`` when its elements cannot be written anew.
+    """
+    try:
+        dataset = dcmread(BytesIO(outgoing.whole()))
+        out = DicomBytesIO()
+        out.is_implicit_VR, out.is_little_endian = transfer_syntax_uid == IMPLICIT_LE, True
+        write_dataset(out, dataset)
+    except Exception as error:
+        raise Rejected(
+            "dimse.not-convertible", "The instance cannot be written in another transfer syntax: it stays as it is"
+        ) from error
+    return bytes(out.getvalue())
