@@ -13,10 +13,12 @@ from collections.abc import Iterator
 import uvicorn
 
 from polyclinic.app.logs import start_logging
+from polyclinic.app.sending import parse_peer
 from polyclinic.app.settings import Settings
 from polyclinic.app.wiring import Services, build, build_app
 from polyclinic.app.worker import start_worker
 from polyclinic.core.errors import Unavailable
+from polyclinic.edges.dimse.association import Policy
 from polyclinic.edges.dimse.node import DimseNode
 from polyclinic.journeys import durable
 from polyclinic.journeys.study import resume
@@ -89,12 +91,9 @@ def running(services: Services) -> Iterator[DimseNode]:
         OutboxSender(rooms).loop(),
         Loop("feed", services.feed.turn, every_s=_FEED_EVERY_S),
     )
-    node = DimseNode(
-        services.archive,
-        ae_title=settings.dicom_ae_title,
-        host=settings.dicom_host,
-        port=settings.dicom_port,
-    )
+    movable = map(parse_peer, (*settings.destinations, *settings.move_destinations))
+    policy = Policy(ae_title=settings.dicom_ae_title, move_destinations={peer.ae_title: peer for peer in movable})
+    node = DimseNode(services.archive, host=settings.dicom_host, port=settings.dicom_port, policy=policy)
     try:
         node.start()
         for loop in loops:
