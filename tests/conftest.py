@@ -19,6 +19,11 @@ from polyclinic.edges.sql.engine import open_engine
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Browser tests last: Playwright keeps an event loop in this thread, and others must find none."""
+    items.sort(key=lambda item: Path(item.path).parent.name == "e2e")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real, de-identified development images beside the checkout."""

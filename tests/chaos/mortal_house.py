@@ -74,7 +74,8 @@ def main(folder: Path, study: str, *deaths: str) -> None:
             # Threads of the database library would otherwise be waited for.
             os._exit(0)
         _, status = os.waitpid(process, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        # On a line of its own: a killed life may leave half a line of its log behind.
+        print(f"\nlife ended: {os.waitstatus_to_exitcode(status)}", flush=True)
 
 
 if __name__ == "__main__":

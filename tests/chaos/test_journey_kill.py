@@ -24,7 +24,9 @@ def lives(folder: Path, *deaths: str) -> list[int]:
     command = [sys.executable, str(HERE / "mortal_house.py"), str(folder), "mortal", *deaths]
     environment = os.environ | {"PYTHONPATH": str(HERE.parent / "journey" / "agents")}
     ended = subprocess.run(command, env=environment, timeout=280, check=False, stdout=subprocess.PIPE, text=True)
-    return [int(line) for line in ended.stdout.splitlines() if line.lstrip("-").isdigit()]
+    assert ended.returncode == 0, ended.stdout
+    said = "life ended: "
+    return [int(line.removeprefix(said)) for line in ended.stdout.splitlines() if line.startswith(said)]
 
 
 def outcome(folder: Path, settings_in: Callable[..., object], study_uid: str) -> dict[str, object]:
