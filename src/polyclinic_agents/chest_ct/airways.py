@@ -6,7 +6,7 @@ import cc3d
 import edt
 import numpy as np
 
-from polyclinic_agents.chest_ct.grid import Coarse, Components, dilate, flood
+from polyclinic_agents.chest_ct.grid import THREADS, Coarse, Components, deeper, dilate, flood
 from polyclinic_agents.chest_ct.scan import BoolArray
 
 BRONCHUS_RADIUS_MM = 3.5
@@ -32,8 +32,7 @@ def airways(parts: BoolArray, grid: Coarse) -> BoolArray:
 
 def wide(airway: BoolArray, grid: Coarse) -> BoolArray:
     """Trachea and main bronchi without their branches, which lie in the lungs and belong to them."""
-    distance = edt.edt(airway, anisotropy=grid.spacing_mm, black_border=False, parallel=1)
-    core = distance > BRONCHUS_RADIUS_MM
+    core = deeper(airway, BRONCHUS_RADIUS_MM, grid.spacing_mm)
     return np.asarray(airway & dilate(core, BRONCHUS_RADIUS_MM + 1.0, grid.spacing_mm), dtype=np.bool_)
 
 
@@ -61,7 +60,7 @@ def _tracheal_label(labels: Components, count: int, parts: BoolArray, grid: Coar
 def enclosed_gas(air: BoolArray, grid: Coarse) -> BoolArray:
     """Gas with soft tissue around it (stomach, colon, oesophagus, upper airway); a bulla has lung around it."""
     gas = air & (grid.hu < -940)
-    core = edt.edt(gas, anisotropy=grid.spacing_mm, black_border=False, parallel=1) > 2.5
+    core = deeper(gas, 2.5, grid.spacing_mm)
     labels, count = cc3d.connected_components(core, connectivity=6, return_N=True)
     out = np.zeros_like(air)
     if count == 0:
@@ -76,7 +75,7 @@ def enclosed_gas(air: BoolArray, grid: Coarse) -> BoolArray:
             slice(max(0, side.start - more), side.stop + more) for side, more in zip(boxes[label], reach, strict=True)
         )
         own = labels[box] == label
-        away = edt.edt(~own, anisotropy=grid.spacing_mm, parallel=1)
+        away = edt.edt(~own, anisotropy=grid.spacing_mm, parallel=THREADS)
         shell = (away > 6.0) & (away <= 9.0) & ~(gas[box] & (away <= 7.0))
         around = grid.hu[box][shell]
         lung_like = np.count_nonzero((around > -930) & (around < -600))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numba
 import numpy as np
+import numpy.typing as npt
 
 from polyclinic_agents.chest_ct.scan import BoolArray, Float32Array
 
@@ -46,6 +47,39 @@ def _fill_below(level: float, image: Float32Array, allowed: BoolArray, pixel_mm2
         image[raised] = level
 
 
+@numba.njit(
+    "UniTuple(int64, 2)(boolean[::1], int64[::1], int64, int64, int64)", cache=True, nogil=True, error_model="numpy"
+)
+def _spread(seen: BoolArray, waiting: npt.NDArray[np.int64], start: int, rows: int, columns: int) -> tuple[int, int]:
+    """Number of pixels of the unseen region at `start`, which is seen then, and how many of them lie on the border."""
+    seen[start] = True
+    waiting[0] = start
+    count, size, border = 1, 0, 0
+    while count:
+        count -= 1
+        size += 1
+        at = waiting[count]
+        row, column = at // columns, at % columns
+        if row == 0 or column == 0 or row == rows - 1 or column == columns - 1:
+            border += 1
+        for direction in range(4):
+            if direction == 0 and row > 0:
+                to = at - columns
+            elif direction == 1 and row < rows - 1:
+                to = at + columns
+            elif direction == 2 and column > 0:
+                to = at - 1
+            elif direction == 3 and column < columns - 1:
+                to = at + 1
+            else:
+                continue
+            if not seen[to]:
+                seen[to] = True
+                waiting[count] = to
+                count += 1
+    return size, border
+
+
 @numba.njit("boolean[:,::1](float32[:,:,::1], boolean[:,:,::1], float32[::1], float64)", cache=True, nogil=True)
 def _enclosing(planes: Float32Array, allowed: BoolArray, levels: Float32Array, most: float) -> BoolArray:
     """Whether each plane has, at each level, a dark region of less than `most` pixels that does not reach its border.
@@ -59,38 +93,12 @@ def _enclosing(planes: Float32Array, allowed: BoolArray, levels: Float32Array, m
     for index in range(slices):
         hu, inside = planes[index].ravel(), allowed[index].ravel()
         for number in range(levels.size):
-            level = levels[number]
             for at in range(seen.size):
-                seen[at] = hu[at] > level or not inside[at]
+                seen[at] = hu[at] > levels[number] or not inside[at]
             for start in range(seen.size):
-                if seen[start]:
-                    continue
-                seen[start] = True
-                waiting[0] = start
-                count, size, open_ = 1, 0, False
-                while count:
-                    count -= 1
-                    size += 1
-                    at = waiting[count]
-                    row, column = at // columns, at % columns
-                    if row == 0 or column == 0 or row == rows - 1 or column == columns - 1:
-                        open_ = True
-                    for direction in range(4):
-                        if direction == 0 and row > 0:
-                            to = at - columns
-                        elif direction == 1 and row < rows - 1:
-                            to = at + columns
-                        elif direction == 2 and column > 0:
-                            to = at - 1
-                        elif direction == 3 and column < columns - 1:
-                            to = at + 1
-                        else:
-                            continue
-                        if not seen[to]:
-                            seen[to] = True
-                            waiting[count] = to
-                            count += 1
-                if not open_ and size < most:
-                    out[index, number] = True
-                    break
+                if not seen[start]:
+                    size, border = _spread(seen, waiting, start, rows, columns)
+                    if border == 0 and size < most:
+                        out[index, number] = True
+                        break
     return out

@@ -5,6 +5,7 @@ Arrays have the axes (slice, row, column) in patient order, see `scan.Scan`.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import cv2
@@ -17,6 +18,8 @@ from polyclinic_agents.chest_ct.scan import BoolArray, HuArray, LabelArray, Scan
 
 Components = npt.NDArray[np.unsignedinteger]
 
+THREADS = min(4, os.cpu_count() or 1)
+"""Of one distance transform; its result does not depend on them."""
 COARSE_MM = 2.0
 """Edge of a voxel of the coarse grid: the finest at which every step stays below a second."""
 
@@ -102,7 +105,17 @@ def dilate(mask: BoolArray, radius_mm: float, spacing_mm: tuple[float, float, fl
         return mask
     box = bounding_box(mask, int(radius_mm / min(spacing_mm)) + 2)
     out = np.zeros_like(mask)
-    out[box] = edt.edt(~mask[box], anisotropy=spacing_mm, parallel=1) <= radius_mm
+    out[box] = edt.edt(~mask[box], anisotropy=spacing_mm, parallel=THREADS) <= radius_mm
+    return out
+
+
+def deeper(mask: BoolArray, depth_mm: float, spacing_mm: tuple[float, float, float]) -> BoolArray:
+    """Voxels of the mask farther than `depth_mm` from everything outside it; the border of the grid is no edge."""
+    out = np.zeros_like(mask)
+    if mask.any():
+        box = bounding_box(mask, 1)
+        part = np.ascontiguousarray(mask[box])
+        out[box] = edt.edt(part, anisotropy=spacing_mm, black_border=False, parallel=THREADS) > depth_mm
     return out
 
 

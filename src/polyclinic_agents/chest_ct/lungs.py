@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from polyclinic_agents.chest_ct.airways import airways, enclosed_gas, wide
-from polyclinic_agents.chest_ct.grid import Coarse, Components, bounding_box, coarse, dilate, flood
+from polyclinic_agents.chest_ct.grid import THREADS, Coarse, Components, bounding_box, coarse, deeper, dilate, flood
 from polyclinic_agents.chest_ct.scan import BoolArray, FloatArray, HuArray, LabelArray, Scan
 
 RIGHT, LEFT = 1, 2
@@ -148,7 +148,7 @@ def _left_and_right(air: BoolArray, grid: Coarse) -> LabelArray | None:
     distance: FloatArray | None = None
     for depth_mm in (0.0, 3.0, 5.0, 8.0, 12.0, 16.0):
         if depth_mm and distance is None:
-            distance = edt.edt(air, anisotropy=grid.spacing_mm, black_border=False, parallel=1)
+            distance = edt.edt(air, anisotropy=grid.spacing_mm, black_border=False, parallel=THREADS)
         core = air if distance is None else air & (distance > depth_mm)
         labels, count = cc3d.connected_components(core, connectivity=6, return_N=True)
         if count == 0:
@@ -213,8 +213,8 @@ def _closed(lungs: LabelArray, inside: BoolArray, tube: BoolArray, grid: Coarse)
             continue
         box = bounding_box(own, 6)
         part = np.pad(own[box], 5)
-        grown = edt.edt(~part, anisotropy=grid.spacing_mm, parallel=1) <= CLOSING_MM
-        closed = edt.edt(grown, anisotropy=grid.spacing_mm, parallel=1) > CLOSING_MM
+        grown = edt.edt(~part, anisotropy=grid.spacing_mm, parallel=THREADS) <= CLOSING_MM
+        closed = edt.edt(grown, anisotropy=grid.spacing_mm, parallel=THREADS) > CLOSING_MM
         closed = (closed | part)[5:-5, 5:-5, 5:-5]
         for image in closed:
             _fill_holes(image)
@@ -266,12 +266,13 @@ def _areas_cm2(lungs: LabelArray, grid: Coarse) -> FloatArray:
 
 
 def _opaque_share(lungs: LabelArray, grid: Coarse) -> float:
-    core = edt.edt(lungs > 0, anisotropy=grid.spacing_mm, parallel=1) > SURFACE_MM
+    core = deeper(lungs > 0, SURFACE_MM, grid.spacing_mm)
     total = int(np.count_nonzero(core))
     width = 2 * round(OPACITY_MM / grid.spacing_mm[1] / 2) + 1
     dense = sum(
         int(np.count_nonzero(cv2.blur(image, (width, width))[mask] > OPAQUE_FROM_HU))
         for image, mask in zip(grid.hu, core, strict=True)
+        if mask.any()
     )
     return dense / max(1, total)
 
