@@ -19,6 +19,8 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, build_role, evt
 from structlog.testing import capture_logs
 
+from polyclinic.app.server import dicom_policy
+from polyclinic.app.settings import Settings
 from polyclinic.core.ids import stable_uid
 from polyclinic.departments.archive.store import SqlArchive
 from polyclinic.edges.dimse.association import Policy
@@ -342,3 +344,19 @@ def test_the_destination_is_told_who_asked(archive: SqlArchive) -> None:
     (entry,) = [entry for entry in logs if entry["event"] == "dimse.retrieved"]
     assert (entry["peer"], entry["destination"], entry["instances"], entry["failed"]) == ("SCU", "ROOM", 4, 0)
     assert not any(secret in str(logs) for secret in ("Wang", "P-1", STUDY, uid(1)))
+
+
+def test_settings_say_who_may_connect_and_where_instances_may_go() -> None:
+    settings = Settings(
+        dicom_ae_title="HOUSE",
+        dicom_peers="CT1, PACS",
+        destinations="PACS@10.0.0.2:104",
+        move_destinations="ROOM@10.0.0.3:11112",
+    )
+    policy = dicom_policy(settings)
+    assert (policy.ae_title, policy.known_peers) == ("HOUSE", {"CT1", "PACS"})
+    assert policy.move_destinations == {
+        "PACS": Peer(ae_title="PACS", host="10.0.0.2", port=104),
+        "ROOM": Peer(ae_title="ROOM", host="10.0.0.3", port=11112),
+    }
+    assert dicom_policy(Settings()).known_peers is None

@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     )
     dicom_host: str = Field(default="127.0.0.1", description="Address the DICOM node listens on")
     dicom_port: int = Field(default=11112, ge=0, le=65535, description="Port of the DICOM node; 0 takes a free one")
+    dicom_peers: Names = Field(
+        default=(), description="AE titles that may connect to the DICOM node; empty lets everybody in"
+    )
     settle_quiet_s: float = Field(
         default=30.0, ge=0, description="Seconds without a new image after which a study counts as complete"
     )
@@ -78,7 +81,9 @@ class Settings(BaseSettings):
         default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severe level that is logged"
     )
 
-    @field_validator("worker_queues", "destinations", "move_destinations", "agents", "agents_extra", mode="before")
+    @field_validator(
+        "dicom_peers", "worker_queues", "destinations", "move_destinations", "agents", "agents_extra", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):
