@@ -14,7 +14,7 @@ import uvicorn
 
 from polyclinic.app.logs import start_logging
 from polyclinic.app.sending import parse_peer
-from polyclinic.app.settings import Settings
+from polyclinic.app.settings import Settings, is_loopback
 from polyclinic.app.wiring import Services, build, build_app
 from polyclinic.app.worker import start_worker
 from polyclinic.core.errors import Unavailable
@@ -79,6 +79,16 @@ class _WebServer(uvicorn.Server):
         yield
 
 
+def dicom_policy(settings: Settings) -> Policy:
+    """Who may connect to the DICOM node, and where it may be told to send."""
+    movable = map(parse_peer, (*settings.destinations, *settings.move_destinations))
+    return Policy(
+        ae_title=settings.dicom_ae_title,
+        known_peers=frozenset(settings.dicom_peers) or None,
+        move_destinations={peer.ae_title: peer for peer in movable},
+    )
+
+
 @contextlib.contextmanager
 def running(services: Services) -> Iterator[DimseNode]:
     """Everything but the web server and the workers: DICOM node, journeys, loops."""
@@ -91,8 +101,9 @@ def running(services: Services) -> Iterator[DimseNode]:
         OutboxSender(rooms).loop(),
         Loop("feed", services.feed.turn, every_s=_FEED_EVERY_S),
     )
-    movable = map(parse_peer, (*settings.destinations, *settings.move_destinations))
-    policy = Policy(ae_title=settings.dicom_ae_title, move_destinations={peer.ae_title: peer for peer in movable})
+    policy = dicom_policy(settings)
+    if policy.known_peers is None and not is_loopback(settings.dicom_host):
+        log.warning("every DICOM peer may store, query and retrieve: name those that may in POLYCLINIC_DICOM_PEERS")
     node = DimseNode(services.archive, host=settings.dicom_host, port=settings.dicom_port, policy=policy)
     try:
         node.start()
