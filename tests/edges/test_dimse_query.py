@@ -12,6 +12,8 @@ from pathlib import Path
 from struct import pack
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pynetdicom import AE
@@ -24,7 +26,7 @@ from polyclinic.departments.archive.store import SqlArchive
 from polyclinic.dicom.text import decode, encodings_of
 from polyclinic.edges.dimse import commands, negotiation, wire
 from polyclinic.edges.dimse.association import Policy
-from polyclinic.edges.dimse.identifier import encode_identifier, read_identifier
+from polyclinic.edges.dimse.identifier import BadIdentifier, encode_identifier, read_identifier
 from polyclinic.edges.dimse.node import DimseNode
 from polyclinic.edges.dimse.syntaxes import PATIENT_ROOT_FIND, STUDY_ROOT_FIND
 
@@ -412,3 +414,20 @@ def test_identifiers_come_back_as_they_went(syntax: str, terms: tuple[str, ...])
     assert read.level == "STUDY"
     assert {k: read.keys[k] for k in values} == values
     assert read.character_sets == (("ISO_IR 192",) if terms in ((), ("ISO_IR 100",)) else terms)
+
+
+ELEMENTS = st.tuples(
+    st.sampled_from([0x00080005, 0x00080020, 0x00080052, 0x00100010, 0x0020000D, 0x00080096, 0x50003000, 0x00110010]),
+    st.sampled_from([b"CS", b"DA", b"PN", b"UI", b"SQ", b"UN", b"OB", b"\xff\xff"]),
+    st.binary(max_size=40),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.binary(max_size=60) | st.lists(ELEMENTS, max_size=6).map(encoded), implicit=st.booleans())
+def test_any_bytes_are_an_identifier_or_are_said_to_be_none(data: bytes, implicit: bool) -> None:
+    try:
+        identifier = read_identifier(data, "1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1")
+    except BadIdentifier:
+        return
+    assert all("\0" not in value for value in identifier.keys.values())
