@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cc3d
 import cv2
 import edt
 import numpy as np
@@ -16,9 +17,11 @@ from polyclinic.core.findings import ImageReference
 from polyclinic.dicom.geometry import VolumeGeometry
 from polyclinic.dicom.volume import Acquisition, Volume
 from polyclinic_agents.chest_ct.candidates import Candidate, find_candidates
+from polyclinic_agents.chest_ct.cavities import fill_cavities, fill_small_cavities
 from polyclinic_agents.chest_ct.densitometry import densities, density_limits
-from polyclinic_agents.chest_ct.distance import distance_mm
+from polyclinic_agents.chest_ct.distance import box_around, distance_mm
 from polyclinic_agents.chest_ct.measure import Nodule, measure
+from polyclinic_agents.chest_ct.regions import part_at
 from polyclinic_agents.chest_ct.scan import Scan, turn
 from polyclinic_agents.chest_ct.score import combined, confidences, patch, shape_score
 from polyclinic_agents.chest_ct.segmentation import segment
@@ -154,6 +157,42 @@ def test_distances_are_those_of_the_library(seed: int, share: float, spacing: tu
     mask[4, 5, 3] = False
     expected = edt.edt(mask, anisotropy=spacing, black_border=False, parallel=1)
     assert np.allclose(distance_mm(mask, spacing), expected, atol=1e-4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31), st.floats(0.4, 6.0), st.tuples(*[st.floats(0.3, 3.0)] * 3))
+def test_a_box_and_a_longest_distance_change_nothing_nearby(
+    seed: int, reach_mm: float, spacing: tuple[float, float, float]
+) -> None:
+    mask = np.random.default_rng(seed).random((12, 14, 13)) < 0.01
+    mask[6, 7, 5] = True
+    box = box_around(mask, reach_mm, spacing)
+    near = np.zeros_like(mask)
+    near[box] = distance_mm(~mask[box], spacing, reach_mm) <= reach_mm
+    assert np.array_equal(near, distance_mm(~mask, spacing) <= reach_mm)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31), st.floats(0.2, 0.8))
+def test_the_part_at_a_place_is_the_connected_one(seed: int, share: float) -> None:
+    mask = np.random.default_rng(seed).random((9, 11, 7)) < share
+    labels = cc3d.connected_components(mask, connectivity=6)
+    expected = mask & (labels == labels[4, 5, 3]) & mask[4, 5, 3]
+    assert np.array_equal(part_at(mask, (np.intp(4), np.intp(5), np.intp(3))), expected)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**31), st.floats(0.5, 2.5), st.floats(0.3, 3.0))
+def test_cavities_of_many_small_images_are_filled_as_of_each(seed: int, blur: float, pixel_mm2: float) -> None:
+    generator = np.random.default_rng(seed)
+    noise = generator.normal(size=(3, 33, 31)).astype(np.float32)
+    planes = np.stack([cv2.GaussianBlur(image, (0, 0), blur) for image in noise]) * np.float32(900.0 * blur) - 600
+    allowed = generator.random(planes.shape) < 0.95
+    expected = planes.copy()
+    for image, inside in zip(expected, allowed, strict=True):
+        fill_cavities(image, inside, pixel_mm2)
+    fill_small_cavities(planes, allowed, pixel_mm2)
+    assert np.array_equal(planes, expected)
 
 
 def test_turned_scans_lead_back_to_the_same_place() -> None:

@@ -185,6 +185,18 @@ def test_unsigned_values_do_not_wrap() -> None:
     assert read_volume(images).hu.max() == np.iinfo(np.int16).max
 
 
+@pytest.mark.parametrize("intercept", [-1024, 0, 500])
+@pytest.mark.parametrize("highest", [4095, 32767, 65535])
+def test_unsigned_values_are_rescaled_over_their_whole_range(intercept: int, highest: int) -> None:
+    images = series()
+    stored = np.linspace(0, highest, ROWS * COLUMNS).astype(np.uint16).reshape(ROWS, COLUMNS)
+    for ds in images:
+        ds.PixelRepresentation, ds.RescaleIntercept = 0, intercept
+        ds.PixelData = stored.tobytes()
+    expected = np.clip(stored.astype(np.int64) + intercept, AIR_HU, np.iinfo(np.int16).max)
+    assert np.array_equal(read_volume(images).hu[1], expected)
+
+
 def test_an_enhanced_multi_frame_image_is_a_volume() -> None:
     ds = image(0.0)
     frames = np.stack([np.full((ROWS, COLUMNS), index, dtype=np.int16) for index in range(5)])

@@ -191,16 +191,13 @@ def _plane_hu(stack: Stack, index: int, pixels: _Pixels, out: HuArray) -> None:
 def _rescale(stored: npt.NDArray[np.integer], plane: Plane, out: HuArray) -> None:
     limits = np.iinfo(np.int16)
     whole = plane.slope == 1.0 and plane.intercept.is_integer() and abs(plane.intercept) < limits.max // 2
+    if whole and stored.dtype == np.uint16 and int(stored.max()) + max(0, int(plane.intercept)) <= limits.max:
+        stored = stored.view(np.int16)
     # int16 wraps only where stored + intercept leaves its range, which padding far below air does not do.
     if whole and stored.dtype == np.int16:
         np.add(stored, np.int16(plane.intercept), out=out)
         if plane.intercept < 0:
             out[stored < limits.min - int(plane.intercept)] = AIR_HU
-    elif whole and stored.dtype == np.uint16:
-        wide = stored.astype(np.int32)
-        wide += int(plane.intercept)
-        np.clip(wide, limits.min, limits.max, out=wide)
-        out[:] = wide
     else:
         values = stored.astype(np.float32) * np.float32(plane.slope) + np.float32(plane.intercept)
         np.clip(np.rint(values), limits.min, limits.max, out=values)
