@@ -36,7 +36,8 @@ class Browser:
 @pytest.fixture(scope="module")
 def app(house: House) -> Any:
     for name, role in (("ann", Role.RADIOLOGIST), ("bob", Role.RADIOLOGIST), ("tom", Role.TECHNICIAN)):
-        house.services.access.add_person(name=name, display=name.title(), roles={role}, password=PASSWORD)
+        if house.services.access.person_named(name) is None:
+            house.services.access.add_person(name=name, display=name.title(), roles={role}, password=PASSWORD)
     return build_app(house.services, ready=lambda: True)
 
 

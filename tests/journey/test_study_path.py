@@ -6,8 +6,10 @@ import io
 from datetime import UTC, datetime
 
 import pydicom
+import pytest
 from house import House, images, study_uid, wait_for
 
+from polyclinic.core.errors import NotFound
 from polyclinic.core.findings import FindingState
 from polyclinic.core.people import Person
 from polyclinic.departments.reading.contracts import (
@@ -190,3 +192,26 @@ def test_nothing_about_patients_is_in_the_tables_of_the_journeys(house: House) -
         content = file.read_bytes()
         assert b"SECRET-ID" not in content
         assert b"Test^Person" not in content
+
+
+def test_a_signed_report_stays_in_sight_when_later_images_make_a_new_revision(house: House) -> None:
+    house.store(images("signed-late"))
+    house.wait("signed-late", StudyState.READY)
+    accept_all(house, "signed-late")
+    sign(house, "signed-late")
+    house.wait("signed-late", StudyState.DELIVERED)
+    desk, uid = house.services.desk, study_uid("signed-late")
+    signed = desk.report(uid, Language.ENGLISH)
+
+    house.store(images("signed-late", first=5, slices=1))
+    assert "signed" in house.wait("signed-late", StudyState.READY, revision=2).reason
+    draft = desk.report(uid, Language.ENGLISH).report
+    assert draft.signature is None
+    said = [s.text for part in draft.sections for s in part.sentences if s.basis == "signed-before"]
+    assert len(said) == 1
+    assert ANN.name in said[0]
+    assert desk.report(uid, Language.ENGLISH, 1) == signed
+    assert desk.report(uid, Language.CHINESE, 1).report.signature == signed.report.signature
+    assert list(house.services.rooms.reading.signatures(uid)) == [1]
+    with pytest.raises(NotFound, match="never signed"):
+        desk.report(uid, Language.ENGLISH, 7)

@@ -275,7 +275,7 @@ def test_of_many_who_sign_at_once_one_wins(reading: ReadingStore) -> None:
         thread.join()
     assert len(won) == 1
     assert lost == ["reading.signed"] * 5
-    assert reading.signature(STUDY, 1).person_name == won[0]
+    assert reading.signatures(STUDY)[1].person_name == won[0]
 
 
 def test_an_older_revision_does_not_move_the_study(reading: ReadingStore) -> None:

@@ -53,7 +53,7 @@ class Post:
     def __init__(self) -> None:
         self.fate: dict[str, object] = {}
 
-    def due(self, *, now: float) -> list[Delivery]:
+    def due(self, *, now: float, **_: object) -> list[Delivery]:
         return [
             Delivery(
                 key=key,

@@ -22,7 +22,7 @@ from polyclinic.edges.dimse.association import Policy
 from polyclinic.edges.dimse.node import DimseNode
 from polyclinic.journeys import durable
 from polyclinic.journeys.study import resume
-from polyclinic.journeys.watchers import Loop, OutboxSender, SettlingWatcher
+from polyclinic.journeys.watchers import Loop, SettlingWatcher, senders
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def running(services: Services) -> Iterator[DimseNode]:
     watcher = SettlingWatcher(rooms, quiet_s=settings.settle_quiet_s, limit_s=settings.settle_limit_s)
     loops = (
         watcher.loop(),
-        OutboxSender(rooms).loop(),
+        *(outbox.loop() for outbox in senders(rooms)),
         Loop("feed", services.feed.turn, every_s=_FEED_EVERY_S),
     )
     policy = dicom_policy(settings)
@@ -113,6 +113,8 @@ def running(services: Services) -> Iterator[DimseNode]:
     finally:
         rooms.stopping.set()
         node.stop()
+        for loop in loops:
+            loop.stop_soon()
         for loop in loops:
             loop.stop()
         durable.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import polyclinic
+from polyclinic.app.settings import is_loopback
 from polyclinic.core.errors import (
     Conflict,
     Forbidden,
@@ -64,14 +66,16 @@ _HEADERS = (
     (b"cross-origin-opener-policy", b"same-origin"),
 )
 _JSON_LIMIT_BYTES = 1_000_000
+_HOST = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^\[\]:@/]+))(?::\d{1,5})?")
 
 
 class Guarded:
-    """Middleware: security headers on every answer, and a bound on the size of every request."""
+    """Middleware: security headers on every answer, a bound on the size of every request, and whom it is for."""
 
-    def __init__(self, app: ASGIApp, *, upload_limit_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, upload_limit_bytes: int, loopback_only: bool) -> None:
         self._app = app
         self._upload_limit_bytes = upload_limit_bytes
+        self._loopback_only = loopback_only
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -79,7 +83,7 @@ class Guarded:
             await self._app(scope, receive, send)
             return
         limit = self._upload_limit_bytes if scope["path"].startswith("/dicom-web") else _JSON_LIMIT_BYTES
-        taken = 0
+        taken, started = 0, False
 
         async def bounded() -> Any:
             nonlocal taken
@@ -90,19 +94,56 @@ class Guarded:
             return message
 
         async def with_headers(message: Any) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 present = {name.lower() for name, _ in message["headers"]}
                 message["headers"] = [*message["headers"], *(h for h in _HEADERS if h[0] not in present)]
                 if scope["path"].startswith("/api/") and b"cache-control" not in present:
                     message["headers"].append((b"cache-control", b"no-store"))
             await send(message)
 
+        if self._loopback_only and not _is_for_loopback(scope):
+            text = "This demo answers under localhost or 127.0.0.1 only; open it there"
+            await _problem(421, "http.wrong-host", text)(scope, receive, with_headers)
+            return
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > limit:
             answer = _problem(413, "http.too-large", "The request is larger than allowed; send less at once")
             await answer(scope, receive, with_headers)
             return
-        await self._app(scope, bounded, with_headers)
+        if scope["method"] == "HEAD" and not scope["path"].startswith("/api/"):
+            # The server leaves the body away by itself; only a stream of events would never come to its end.
+            scope = {**scope, "method": "GET"}
+        try:
+            await self._app(scope, bounded, with_headers)
+        except Exception as error:  # noqa: BLE001 - what went further out would be logged with the error's own text
+            _log_unexpected(scope, error)
+            if started:
+                raise Interrupted from None
+            text = "Something unexpected went wrong; the server log says what"
+            await _problem(500, "server.error", text)(scope, receive, with_headers)
+
+
+class Interrupted(Exception):
+    """An answer broke off in the middle; the log says why, without the text of the error."""
+
+
+def _log_unexpected(scope: Scope, error: Exception) -> None:
+    """Where it failed, without the error's own text and the address, which may hold what is about a patient."""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    route = getattr(scope.get("route"), "path", "?")
+    log.error("%s %s: %s\n%s", scope["method"], route, type(error).__name__, frames)
+
+
+def _is_for_loopback(scope: Scope) -> bool:
+    """Whether the one Host header names this machine itself.
+
+    A page elsewhere can have its own name resolve to 127.0.0.1; the browser then sends that name.
+    """
+    hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+    match = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
+    return match is not None and is_loopback((match["v6"] or match["name"]).lower())
 
 
 def create_app(
@@ -113,6 +154,7 @@ def create_app(
     upload_limit_mb: int,
     ready: Callable[[], bool],
     metrics: CollectorRegistry,
+    loopback_only: bool = False,
 ) -> FastAPI:
     """The application.
 
@@ -124,6 +166,8 @@ def create_app(
         Folder of the built page; a text says how to build it where it is missing.
     ready
         Whether everything that answers need is up.
+    loopback_only
+        Answer only requests to ``localhost`` or a loopback address, where people are signed in by themselves.
     """
     app = FastAPI(
         title="Polyclinic",
@@ -132,7 +176,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    app.add_middleware(Guarded, upload_limit_bytes=upload_limit_mb * 1_000_000)
+    app.add_middleware(Guarded, upload_limit_bytes=upload_limit_mb * 1_000_000, loopback_only=loopback_only)
     _add_error_handlers(app)
     for prefix, router, action in routers:
         app.include_router(router, prefix=prefix, dependencies=[Depends(gate.allow(action))] if action else [])
@@ -166,13 +210,6 @@ def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def on_http(_: Request, error: HTTPException) -> JSONResponse:
         return _problem(error.status_code, f"http.{error.status_code}", str(error.detail))
-
-    @app.exception_handler(Exception)
-    async def on_unexpected(request: Request, error: Exception) -> JSONResponse:
-        frames = "".join(traceback.format_tb(error.__traceback__))
-        route = getattr(request.scope.get("route"), "path", "?")
-        log.error("%s %s: %s\n%s", request.method, route, type(error).__name__, frames)
-        return _problem(500, "server.error", "Something unexpected went wrong; the server log says what")
 
 
 def _add_health(app: FastAPI, gate: Gate, ready: Callable[[], bool], metrics: CollectorRegistry) -> None:
@@ -210,15 +247,27 @@ def _add_page(app: FastAPI, gate: Gate, page: Path) -> None:
         dependencies=[Depends(gate.allow(Action.PAGE_READ))],
     )
     def get_page(path: str) -> Response:
-        if path.startswith(("api/", "dicom-web/")):
-            return _problem(404, "http.404", "There is nothing at this address")
-        found = (page / path).resolve()
-        if found.is_file() and found.is_relative_to(page):
+        nothing = _problem(404, "http.404", "There is nothing at this address")
+        if path.partition("/")[0] in {"api", "dicom-web"}:
+            return nothing
+        found = _file(page, path)
+        if found is not None:
             # Names of built files carry a hash of their content.
             cache = "public, max-age=31536000, immutable" if path.startswith("assets/") else "no-cache"
             return FileResponse(found, headers={"Cache-Control": cache})
+        if path.startswith("assets/"):
+            return nothing
         index = page / "index.html"
         if not index.is_file():
             text = "The page is not built; run: npm --prefix web ci && npm --prefix web run build"
             return Response(text, status_code=404, media_type="text/plain")
         return FileResponse(index, headers={"Cache-Control": "no-cache"})
+
+
+def _file(page: Path, path: str) -> Path | None:
+    """The file of that name below the page's folder; None where there is none, or none can have such a name."""
+    try:
+        found = (page / path).resolve()
+        return found if found.is_relative_to(page) and found.is_file() else None
+    except (OSError, ValueError):
+        return None

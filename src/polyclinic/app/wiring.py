@@ -140,6 +140,7 @@ def build_app(services: Services, *, ready: Callable[[], bool]) -> FastAPI:
         upload_limit_mb=settings.upload_limit_mb,
         ready=ready,
         metrics=house_metrics(services.engine),
+        loopback_only=settings.demo,
     )
 
 

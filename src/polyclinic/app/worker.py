@@ -177,8 +177,10 @@ class Supervisor:
         except NotFound:
             self._lost(run, "The agent's result was not kept")
             return
-        self._runs.end(run.run_id, self.name, outcome)
-        log.info("run %s: ended", run.run_id)
+        if self._runs.end(run.run_id, self.name, outcome):
+            log.info("run %s: ended", run.run_id)
+        else:
+            log.warning("run %s was taken over by another worker; its result stands", run.run_id)
 
     def _lost(self, run: AgentRun, reason: str) -> None:
         log.warning("run %s, attempt %d: %s", run.run_id, run.attempt, reason)

@@ -13,21 +13,18 @@ from polyclinic.core.findings import Point
 def series_box(datasets: Iterable[Dataset]) -> tuple[str, Point, Point] | None:
     """Frame of reference, smallest and largest LPS coordinate in mm over all pixel corners of all images.
 
-    Images without position are passed over; None when no image has one. Of several frames of reference, the
-    first counts: a region in another one will not match it.
+    Images without position are passed over; None when no image has one. Of several frames of reference under one
+    series UID, the one of most images counts, as in a volume: a region in another one will not match it.
     """
-    frame_of_reference = ""
-    corners: list[np.ndarray[tuple[int, ...], np.dtype[np.float64]]] = []
+    corners: dict[str, list[np.ndarray[tuple[int, ...], np.dtype[np.float64]]]] = {}
     for dataset in datasets:
         placed = _corners(dataset)
-        if placed is None:
-            continue
-        if not corners:
-            frame_of_reference = str(dataset.get("FrameOfReferenceUID", "") or "")
-        corners.append(placed)
+        if placed is not None:
+            corners.setdefault(str(dataset.get("FrameOfReferenceUID", "") or ""), []).append(placed)
     if not corners:
         return None
-    every = np.concatenate(corners)
+    frame_of_reference = max(sorted(corners), key=lambda uid: len(corners[uid]))
+    every = np.concatenate(corners[frame_of_reference])
     low, high = every.min(axis=0), every.max(axis=0)
     return frame_of_reference, _point(low), _point(high)
 

@@ -83,16 +83,38 @@ def start(workflow: Callable[..., None], workflow_id: str, *args: str | int | li
         DBOS.start_workflow(workflow, *args)
 
 
-def unfinished(prefix: str) -> bool:
-    """Whether a journey whose id starts so is on its way or will be taken up again."""
-    found = DBOS.list_workflows(
-        status=["PENDING", "ENQUEUED"],
-        workflow_id_prefix=prefix,
-        app_version=f"path-{PATH_VERSION}",
-        load_input=False,
-        load_output=False,
-    )
-    return bool(found)
+def start_again(workflow: Callable[..., None], base_id: str, *args: str | int | list[str]) -> bool:
+    """Start a journey that came to its end before once more, under the next id ``BASE:N``.
+
+    Of several who ask at once one starts it: all of them count to the same id. While one of that base is on its way,
+    or will be taken up after a crash, nothing happens.
+
+    Returns
+    -------
+    bool
+        Whether one was started.
+    """
+    begun = _begun(base_id)
+    if any(status in _UNFINISHED for status in begun):
+        return False
+    start(workflow, f"{base_id}:{len(begun) + 1}" if begun else base_id, *args)
+    return True
+
+
+_UNFINISHED = frozenset({"PENDING", "ENQUEUED"})
+
+
+def _begun(base_id: str) -> list[str]:
+    """The status of every journey of that base; one of another order of steps will not be taken up and counts as ended.
+
+    ``study:1.2:r1`` is not the base of ``study:1.2:r10``.
+    """
+    found = DBOS.list_workflows(workflow_id_prefix=base_id, load_input=False, load_output=False)
+    return [
+        one.status if one.app_version == f"path-{PATH_VERSION}" else "ENDED"
+        for one in found
+        if one.workflow_id == base_id or one.workflow_id.startswith(f"{base_id}:")
+    ]
 
 
 def launch(rooms: Rooms, database_url: str) -> None:

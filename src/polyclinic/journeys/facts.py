@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from pydicom.dataset import Dataset
 
 from polyclinic.agentkit.outcome import Assessed, Mask, MaskLabel
 from polyclinic.core.codes import Code
@@ -48,6 +49,8 @@ class RoomFacts:
         orientation = header.get("ImageOrientationPatient")
         if not orientation or len(orientation) != 6:
             raise Rejected("reading.no-plane", "The image does not say how it lies; measure on another one")
+        if image.frame > int(header.get("NumberOfFrames", 1) or 1):
+            raise NotFound("archive.no-frame", "The image has no such frame; read the study again")
         values = [float(value) for value in orientation]
         row: Point = (values[0], values[1], values[2])
         column: Point = (values[3], values[4], values[5])
@@ -61,6 +64,8 @@ class RoomFacts:
             frame_of_reference_uid=str(header.get("FrameOfReferenceUID", "") or ""),
             row_direction=row,
             column_direction=column,
+            origin_mm=_origin_mm(header),
+            size_mm=_size_mm(header),
         )
 
     def site_at(self, study_instance_uid: str, revision: int, point_mm: Point) -> Code | None:
@@ -81,6 +86,20 @@ class RoomFacts:
         counting = [item.finding for item in found if item.finding.state.counts]
         study = rooms.archive.study(report.study_instance_uid)
         return rooms.render_pdf(report, study, counting, lambda uid: dataset_of(rooms.archive, uid))
+
+
+def _origin_mm(header: Dataset) -> Point | None:
+    position = header.get("ImagePositionPatient")
+    if not position or len(position) != 3:
+        return None
+    return float(position[0]), float(position[1]), float(position[2])
+
+
+def _size_mm(header: Dataset) -> tuple[float, float] | None:
+    spacing = header.get("PixelSpacing")
+    if not spacing or len(spacing) != 2:
+        return None
+    return float(spacing[1]) * int(header.get("Columns", 1)), float(spacing[0]) * int(header.get("Rows", 1))
 
 
 def _label_at(mask: Mask, point_mm: Point) -> MaskLabel | None:

@@ -31,6 +31,11 @@ from polyclinic.journeys.rooms import Rooms
 
 log = logging.getLogger(__name__)
 
+NO_AGENT = "No agent for this study"
+"""Stands on the worklist where nobody but the reader looks at the images."""
+
+SIGNED_BEFORE = "Images arrived after the report was signed; it stands until this revision is signed too"
+
 _LOOK_EVERY_S = 0.1
 
 
@@ -150,7 +155,9 @@ def draft(rooms: Rooms, study_instance_uid: str, revision: int, run_ids: list[st
     rooms.reading.recount(study_instance_uid, revision, now=rooms.now())
     failed = [one for one in runs if one.state is RunState.FAILED]
     state = StudyState.FAILED if failed and len(failed) == len(runs) else StudyState.READY
-    reason = failed[0].reason if failed else ""
+    reason = failed[0].reason if failed else "" if runs else NO_AGENT
+    if any(earlier < revision for earlier in rooms.reading.signatures(study_instance_uid)):
+        reason = ". ".join(filter(None, (SIGNED_BEFORE, reason)))
     rooms.reading.progress(study_instance_uid, revision, state, now=rooms.now(), fraction=1.0, reason=reason)
 
 
@@ -205,21 +212,6 @@ def not_delivered(rooms: Rooms, study_instance_uid: str, revision: int, reason: 
     rooms.reading.progress(study_instance_uid, revision, StudyState.SIGNED, now=rooms.now(), reason=reason)
 
 
-# again
-
-
-@DBOS.workflow(name="read-again")
-def read_again(study_instance_uid: str, revision: int) -> None:
-    """From the runs on, after a failed one was queued once more."""
-    try:
-        run_ids = plan(study_instance_uid, revision)
-        run(study_instance_uid, revision, run_ids)
-        check(study_instance_uid, revision, run_ids)
-        draft(study_instance_uid, revision, run_ids)
-    except Exception as error:  # noqa: BLE001 - the journey's end of the line: whatever failed, people must see it
-        fail(study_instance_uid, revision, _what_failed(error))
-
-
 class Departures:
     """Port `Journeys` of the reading room."""
 
@@ -227,15 +219,19 @@ class Departures:
         self._rooms = rooms
 
     def deliver(self, study_instance_uid: str, revision: int) -> None:
-        """Send a signed revision on its way out."""
+        """Send a signed revision on its way out, also once more after that failed."""
         self._rooms.observe("before", "leave")
-        durable.start(leave, f"deliver:{study_instance_uid}:r{revision}", study_instance_uid, revision)
+        durable.start_again(leave, f"deliver:{study_instance_uid}:r{revision}", study_instance_uid, revision)
 
-    def read_again(self, study_instance_uid: str, revision: int, run_id: str) -> None:
-        """Take up a study again whose failed run `run_id` was queued once more."""
+    def read_again(self, study_instance_uid: str, revision: int) -> None:
+        """Take up a study again that failed, or whose failed run was queued once more.
+
+        An id of its own each time: the journey before may just be at its end and not see the run that was queued.
+        Every step is idempotent, so two journeys of a revision do no harm.
+        """
         _progress(self._rooms, study_instance_uid, revision, "queued", 0.0)
-        workflow_id = f"study:{study_instance_uid}:r{revision}:{run_id}:{time.time_ns()}"
-        durable.start(read_again, workflow_id, study_instance_uid, revision)
+        workflow_id = f"study:{study_instance_uid}:r{revision}:{time.time_ns()}"
+        durable.start(read, workflow_id, study_instance_uid, revision)
 
 
 def resume(rooms: Rooms) -> None:
@@ -250,9 +246,8 @@ def resume(rooms: Rooms) -> None:
                 status.study_instance_uid, status.revision, StudyState.FAILED, now=rooms.now(), reason=reason
             )
     for status in rooms.reading.in_state(StudyState.RUNNING):
-        prefix = f"study:{status.study_instance_uid}:r{status.revision}"
-        if not durable.unfinished(prefix):
-            durable.start(read, f"{prefix}:{time.time_ns()}", status.study_instance_uid, status.revision)
+        base_id = f"study:{status.study_instance_uid}:r{status.revision}"
+        durable.start_again(read, base_id, status.study_instance_uid, status.revision)
     for study_instance_uid, revision in rooms.reading.signed_without_objects():
         Departures(rooms).deliver(study_instance_uid, revision)
 

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from polyclinic.core.errors import PolyclinicError, Rejected
@@ -18,6 +18,7 @@ from polyclinic.journeys.study import settle
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.25
+_STOP_LIMIT_S = 5.0
 
 
 def settled(study: UnsettledStudy, *, now: datetime, quiet_s: float, limit_s: float) -> str | None:
@@ -53,9 +54,13 @@ class Loop:
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the turn in hand."""
+        """End after the turn in hand, which is waited for a few seconds; a thread that hangs ends with the process."""
+        self.stop_soon()
+        self._thread.join(timeout=_STOP_LIMIT_S)
+
+    def stop_soon(self) -> None:
+        """Begin no further turn."""
         self._stopping.set()
-        self._thread.join(timeout=10.0)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -96,15 +101,25 @@ class SettlingWatcher:
 
 
 class OutboxSender:
-    """Sends what is due to its destination, later again where that may help."""
+    """Sends what is due, later again where that may help.
 
-    def __init__(self, rooms: Rooms) -> None:
+    Parameters
+    ----------
+    to
+        The only destination to serve: a peer that takes a connection and then says nothing holds up its own alone.
+    not_to
+        Destinations that others serve. What was queued before the settings changed goes out too.
+    """
+
+    def __init__(self, rooms: Rooms, *, to: str = "", not_to: Sequence[str] = ()) -> None:
         self._rooms = rooms
+        self._to = to
+        self._not_to = not_to
 
     def turn(self) -> int:
         """Try everything that is due once; how many arrived."""
         arrived = 0
-        for item in self._rooms.outbox.due(now=self._rooms.now()):
+        for item in self._rooms.outbox.due(now=self._rooms.now(), to=self._to, not_to=self._not_to):
             if self._rooms.stopping.is_set():
                 break
             try:
@@ -117,7 +132,7 @@ class OutboxSender:
 
     def loop(self) -> Loop:
         """The thread that sends."""
-        return Loop("outbox", self.turn, every_s=_LOOK_EVERY_S)
+        return Loop(f"outbox {self._to}".strip(), self.turn, every_s=_LOOK_EVERY_S)
 
     def _send(self, item: Delivery) -> bool:
         rooms = self._rooms
@@ -139,3 +154,9 @@ class OutboxSender:
         if rooms.outbox.outstanding(item.study_instance_uid, item.revision) == 0:
             rooms.reading.delivered(item.study_instance_uid, item.revision, now=rooms.now())
         return True
+
+
+def senders(rooms: Rooms) -> tuple[OutboxSender, ...]:
+    """One for each destination, and one for what was queued for a destination that is in the settings no longer."""
+    each = tuple(OutboxSender(rooms, to=destination) for destination in rooms.destinations)
+    return (*each, OutboxSender(rooms, not_to=rooms.destinations))

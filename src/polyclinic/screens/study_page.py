@@ -7,7 +7,7 @@ from typing import Any
 from polyclinic.core.errors import NotFound
 from polyclinic.core.plain import to_plain
 from polyclinic.departments.archive.ports import Archive
-from polyclinic.departments.reading.contracts import Language
+from polyclinic.departments.reading.contracts import Language, Signature
 from polyclinic.departments.reading.runs import RunStore
 from polyclinic.departments.reading.store import ReadingStore
 from polyclinic.departments.reading.views import finding_view, run_view
@@ -31,7 +31,7 @@ class StudyScreen:
             revision, evidence = status.revision, status.evidence
         except NotFound:
             revision, evidence = 0, ""
-        signature = self._reading.signature(study_instance_uid, revision)
+        signatures = self._reading.signatures(study_instance_uid)
         return {
             "row": row,
             "revision": revision,
@@ -40,12 +40,14 @@ class StudyScreen:
             "runs": [run_view(run, language) for run in self._runs.of_revision(study_instance_uid, revision)],
             "findings": [finding_view(item, language) for item in self._reading.findings(study_instance_uid, revision)],
             "priors": [_prior(prior) for prior in self._archive.priors(study_instance_uid)],
-            "signature": (
-                {"person_name": signature.person_name, "at": to_plain(signature.at), "sha256": signature.sha256}
-                if signature
-                else None
-            ),
+            "signature": _signature(signatures[revision]) if revision in signatures else None,
+            # Images that come after a signature make a new revision; what was signed before stays readable.
+            "signed_revisions": [{"revision": n, **_signature(signed)} for n, signed in signatures.items()],
         }
+
+
+def _signature(signed: Signature) -> dict[str, Any]:
+    return {"person_name": signed.person_name, "at": to_plain(signed.at), "sha256": signed.sha256}
 
 
 def _series(series: Any) -> dict[str, Any]:

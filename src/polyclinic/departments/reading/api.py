@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from polyclinic.core.findings import ImageReference
@@ -21,10 +21,13 @@ from polyclinic.departments.reading.views import (
     object_views,
     report_view,
     run_view,
+    status_view,
 )
 
 Attenuation = Literal["solid", "part-solid", "ground-glass", "calcified"]
 Coordinates = tuple[float, float, float]
+Revision = Annotated[int | None, Query(ge=1, le=1_000_000)]
+"""One that was signed; without it the newest."""
 Allow = Callable[[str], Callable[..., Person]]
 """Gives the dependency that lets a request pass for the named action."""
 
@@ -57,7 +60,7 @@ class ImageForm(_Form):
     series_instance_uid: str = Field(default="", max_length=64)
     sop_class_uid: str = Field(default="", max_length=64)
     sop_instance_uid: str = Field(min_length=1, max_length=64)
-    frame: int = Field(default=1, ge=1)
+    frame: int = Field(default=1, ge=1, le=1_000_000)
 
 
 class RulerForm(_Form):
@@ -137,17 +140,19 @@ def reading_router(desk: Desk, outbox: Outbox, allow: Allow) -> APIRouter:
     def get_report(
         study_instance_uid: str,
         lang: Language = Language.ENGLISH,
+        revision: Revision = None,
         _: Person = may_read,
     ) -> dict[str, Any]:
-        return report_view(desk.report(study_instance_uid, lang))
+        return report_view(desk.report(study_instance_uid, lang, revision))
 
     @router.get("/report.pdf", operation_id="getReportPdf", response_class=Response)
     def get_pdf(
         study_instance_uid: str,
         lang: Language = Language.ENGLISH,
+        revision: Revision = None,
         _: Person = may_read,
     ) -> Response:
-        return Response(desk.pdf(study_instance_uid, lang), media_type="application/pdf")
+        return Response(desk.pdf(study_instance_uid, lang, revision), media_type="application/pdf")
 
     @router.post("/report/sign", operation_id="signReport")
     def sign(study_instance_uid: str, form: SignForm, person: Person = may_sign) -> dict[str, Any]:
@@ -169,6 +174,15 @@ def reading_router(desk: Desk, outbox: Outbox, allow: Allow) -> APIRouter:
         _: Person = may_retry,
     ) -> dict[str, Any]:
         return run_view(desk.retry(study_instance_uid, run_id), lang)
+
+    @router.post("/retry", operation_id="retryStudy")
+    def retry_study(study_instance_uid: str, _: Person = may_retry) -> dict[str, Any]:
+        return status_view(desk.take_up(study_instance_uid))
+
+    @router.post("/deliveries/{key}/retry", operation_id="retryDelivery")
+    def retry_delivery(study_instance_uid: str, key: str, _: Person = may_retry) -> dict[str, Any]:
+        queued = outbox.retry(study_instance_uid, key, now=datetime.now(UTC).timestamp())
+        return delivery_views([queued])[0]
 
     return router
 

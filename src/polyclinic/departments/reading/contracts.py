@@ -171,6 +171,10 @@ class ImagePlane:
     row_direction: Point
     """Unit vector along which the column index grows (first half of Image Orientation (Patient))."""
     column_direction: Point
+    origin_mm: Point | None = None
+    """Middle of the first pixel (Image Position (Patient)), where known."""
+    size_mm: tuple[float, float] | None = None
+    """How far the image reaches from there along (row direction, column direction), where known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from polyclinic.core.codes import Code
-from polyclinic.core.errors import Conflict
+from polyclinic.core.errors import Conflict, NotFound
 from polyclinic.core.findings import ImageReference
 from polyclinic.core.people import Person
 from polyclinic.departments.reading.contracts import (
@@ -18,6 +18,7 @@ from polyclinic.departments.reading.contracts import (
     RunState,
     RunSummary,
     StudyState,
+    StudyStatus,
 )
 from polyclinic.departments.reading.draft import content_sha256, draft_report
 from polyclinic.departments.reading.own_findings import Line, middle, own_nodule
@@ -44,9 +45,18 @@ class Desk:
     facts: StudyFacts
     journeys: Journeys
 
-    def report(self, study_instance_uid: str, language: Language) -> ShownReport:
-        """The report of the newest revision: signed as it was signed, else drafted from what counts now."""
-        revision = self.store.status(study_instance_uid).revision
+    def report(self, study_instance_uid: str, language: Language, revision: int | None = None) -> ShownReport:
+        """The report of a revision, or of the newest: signed as it was signed, else drafted from what counts now.
+
+        Raises
+        ------
+        polyclinic.core.errors.NotFound
+            ``reading.no-study``, or ``reading.no-revision`` for another one that was never signed.
+        """
+        newest = self.store.status(study_instance_uid).revision
+        if revision is not None and revision != newest and revision not in self.store.signatures(study_instance_uid):
+            raise NotFound("reading.no-revision", "This revision was never signed; read the newest report")
+        revision = newest if revision is None else revision
         signed = self.store.signed_report(study_instance_uid, revision)
         if signed is None:
             found = self.store.findings(study_instance_uid, revision)
@@ -79,9 +89,9 @@ class Desk:
         self.journeys.deliver(study_instance_uid, revision)
         return ShownReport(report=report, sha256=expected_sha256)
 
-    def pdf(self, study_instance_uid: str, language: Language) -> bytes:
+    def pdf(self, study_instance_uid: str, language: Language, revision: int | None = None) -> bytes:
         """The report printed; a translation of a signed one is printed as the draft that it is."""
-        shown = self.report(study_instance_uid, language)
+        shown = self.report(study_instance_uid, language, revision)
         report = replace(shown.report, signature=None) if shown.translation_of else shown.report
         return self.facts.pdf(report)
 
@@ -131,8 +141,29 @@ class Desk:
         if status.state in (StudyState.SIGNED, StudyState.DELIVERED):
             raise Conflict("reading.signed", "The report is signed; what comes later needs an addendum")
         run = self.runs.retry(run_id, now=datetime.now(UTC).timestamp())
-        self.journeys.read_again(study_instance_uid, status.revision, run_id)
+        self.journeys.read_again(study_instance_uid, status.revision)
         return run
+
+    def take_up(self, study_instance_uid: str) -> StudyStatus:
+        """Try again what stopped a study: its way to the draft, or making objects of its signed report.
+
+        Raises
+        ------
+        polyclinic.core.errors.Conflict
+            ``reading.nothing-failed``.
+        """
+        status = self.store.status(study_instance_uid)
+        unmade = [revision for uid, revision in self.store.signed_without_objects() if uid == study_instance_uid]
+        for revision in unmade:
+            self.journeys.deliver(study_instance_uid, revision)
+        if status.state is StudyState.FAILED and status.revision > 0:
+            for run in self.runs.of_revision(study_instance_uid, status.revision):
+                if run.state is RunState.FAILED:
+                    self.runs.retry(run.run_id, now=datetime.now(UTC).timestamp())
+            self.journeys.read_again(study_instance_uid, status.revision)
+        elif not unmade:
+            raise Conflict("reading.nothing-failed", "Nothing of this study failed as a whole; read it again")
+        return self.store.status(study_instance_uid)
 
     def _compose(
         self, study_instance_uid: str, revision: int, language: Language, found: Sequence[DecidedFinding]
@@ -147,6 +178,7 @@ class Desk:
             prior_dates=background.prior_dates,
             instance_numbers=background.instance_numbers,
             age_years=background.age_years,
+            signed_before=[s for n, s in self.store.signatures(study_instance_uid).items() if n < revision],
         )
         return report, content_sha256(report, found)
 

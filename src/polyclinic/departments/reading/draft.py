@@ -22,6 +22,7 @@ from polyclinic.departments.reading.contracts import (
     RunSummary,
     Section,
     Sentence,
+    Signature,
 )
 from polyclinic.departments.reading.description import WORDINGS, Describer, capital, diameter_mm, term
 from polyclinic.departments.reading.guidance import Guidance
@@ -48,6 +49,7 @@ def draft_report(
     instance_numbers: Mapping[str, int] | None = None,
     include_proposed: bool = False,
     age_years: int | None = None,
+    signed_before: Sequence[Signature] = (),
 ) -> Report:
     """Compose technique, comparison, findings and impression.
 
@@ -65,6 +67,8 @@ def draft_report(
         Write proposed findings too, each marked as unreviewed. For the command line, never for signing.
     age_years
         The patient's age at the study date; the recommendations for incidental nodules are for adults from 35 years.
+    signed_before
+        Signatures of earlier revisions of the study, whose reports went out with fewer images.
     """
     words = WORDINGS[language]
     drafter = _Drafter(
@@ -79,7 +83,7 @@ def draft_report(
     )
     contents = {
         "technique": drafter.technique(),
-        "comparison": drafter.comparison(prior_dates),
+        "comparison": [*drafter.comparison(prior_dates), *drafter.superseded(signed_before)],
         "findings": drafter.finding_sentences(),
         "impression": drafter.impression(),
     }
@@ -161,6 +165,14 @@ class _Drafter:
             if name.startswith(_PROBLEM)
         ]
         return sentences
+
+    def superseded(self, signed_before: Sequence[Signature]) -> list[Sentence]:
+        """Say that a report of this study is out already, made before its last images came."""
+        if not signed_before:
+            return []
+        last = signed_before[-1]
+        text = self.words.signed_before.format(name=last.person_name, at=last.at.strftime("%Y-%m-%d %H:%M UTC"))
+        return [Sentence(text=text, basis="signed-before")]
 
     def comparison(self, prior_dates: Sequence[date]) -> list[Sentence]:
         if not prior_dates:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import orjson
-from sqlalchemy import Engine, func, select, update
+from sqlalchemy import Engine, and_, func, select, update
 
+from polyclinic.core.errors import Conflict, NotFound
 from polyclinic.core.ids import stable_id
 from polyclinic.core.plain import from_plain
 from polyclinic.departments.reading.contracts import (
@@ -92,14 +93,14 @@ class Outbox:
         )
         return self._read(query)
 
-    def due(self, *, now: float, limit: int = 32) -> tuple[Delivery, ...]:
-        """Deliveries to try now, longest waiting first."""
-        query = (
-            select(delivery)
-            .where(delivery.c.state == DeliveryState.QUEUED, delivery.c.due_at <= now)
-            .order_by(delivery.c.due_at, delivery.c.key)
-            .limit(limit)
-        )
+    def due(self, *, now: float, to: str = "", not_to: Sequence[str] = (), limit: int = 32) -> tuple[Delivery, ...]:
+        """Deliveries to try now, longest waiting first: to one destination, or to all but some."""
+        where = [delivery.c.state == DeliveryState.QUEUED, delivery.c.due_at <= now]
+        if to:
+            where.append(delivery.c.destination == to)
+        if not_to:
+            where.append(delivery.c.destination.not_in(list(not_to)))
+        query = select(delivery).where(*where).order_by(delivery.c.due_at, delivery.c.key).limit(limit)
         return self._read(query)
 
     def sent(self, key: str) -> None:
@@ -126,6 +127,30 @@ class Outbox:
         with self._engine.begin() as connection:
             connection.execute(update(delivery).where(delivery.c.key == item.key).values(**values))
         return again
+
+    def retry(self, study_instance_uid: str, key: str, *, now: float) -> Delivery:
+        """Queue a failed delivery once more, with all its attempts; repeating it changes nothing.
+
+        Raises
+        ------
+        NotFound
+            ``reading.no-delivery``.
+        Conflict
+            ``reading.delivery-not-failed`` when it has arrived.
+        """
+        of_study = and_(delivery.c.key == key, delivery.c.study_instance_uid == study_instance_uid)
+        with self._engine.begin() as connection:
+            connection.execute(
+                update(delivery)
+                .where(of_study, delivery.c.state == DeliveryState.FAILED)
+                .values(state=DeliveryState.QUEUED, attempts=0, reason="", due_at=now)
+            )
+        found = self._read(select(delivery).where(of_study))
+        if not found:
+            raise NotFound("reading.no-delivery", "There is no such delivery; read the study's deliveries again")
+        if found[0].state is DeliveryState.SENT:
+            raise Conflict("reading.delivery-not-failed", "This delivery has arrived; read the deliveries again")
+        return found[0]
 
     def outstanding(self, study_instance_uid: str, revision: int) -> int:
         """How many deliveries of the revision have not arrived, failed ones included."""

@@ -64,6 +64,8 @@ def own_nodule(
     low, high = DIAMETER_LIMITS_MM
     if not low <= long_mm <= high or (short_mm is not None and short_mm < low):
         raise Rejected("reading.bad-ruler", f"A diameter must be from {low:g} to {high:g} mm; measure again")
+    if not all(_on_image(plane, point) for line in (long_axis, short_axis) if line for point in line):
+        raise Rejected("reading.bad-ruler", "The ruler lies beside its image; measure on the image that it names")
     outline = _ellipse(plane, long_axis, long_mm, short_mm if short_mm is not None else long_mm)
     points = tuple(_point(row) for row in outline)
     return Finding(
@@ -96,6 +98,19 @@ def _length(line: Line) -> float:
     if not all(math.isfinite(value) for point in line for value in point):
         raise Rejected("reading.bad-ruler", "A ruler needs two points in patient space; measure again")
     return math.dist(*line)
+
+
+def _on_image(plane: ImagePlane, point: Point) -> bool:
+    """Whether the point lies in the picture; True where the image does not say where it is."""
+    if plane.origin_mm is None or plane.size_mm is None:
+        return True
+    row, column = np.asarray(plane.row_direction), np.asarray(plane.column_direction)
+    from_origin = np.asarray(point, dtype=np.float64) - np.asarray(plane.origin_mm)
+    inside = all(
+        -_OFF_PLANE_MM <= float(np.dot(from_origin, direction)) <= reach + _OFF_PLANE_MM
+        for direction, reach in zip((row, column), plane.size_mm, strict=True)
+    )
+    return inside and abs(float(np.dot(from_origin, np.cross(row, column)))) <= _OFF_PLANE_MM
 
 
 def _ellipse(plane: ImagePlane, long_axis: Line, long_mm: float, short_mm: float) -> npt.NDArray[np.float64]:

@@ -26,10 +26,10 @@ class Journeys(Protocol):
     """What a click in the reading room sets going; each is durable and harmless when repeated."""
 
     def deliver(self, study_instance_uid: str, revision: int) -> None:
-        """Build and send the objects of a signed revision."""
+        """Build and send the objects of a signed revision; once more where that failed before."""
 
-    def read_again(self, study_instance_uid: str, revision: int, run_id: str) -> None:
-        """Walk a study's path again from its runs on, after failed run `run_id` was queued once more."""
+    def read_again(self, study_instance_uid: str, revision: int) -> None:
+        """Walk a study's path to its draft again, after it failed or a failed run was queued once more."""
 
 
 class StudyFacts(Protocol):

@@ -79,14 +79,8 @@ class ReadingStore:
         A revision that is no longer the newest changes nothing, nor does a step of the way to the draft that runs
         once more, after a crash, when the revision is signed already.
         """
-        values = {
-            "revision": revision,
-            "state": state,
-            "step": step,
-            "fraction": fraction,
-            "reason": reason,
-            "changed_at": now,
-        }
+        values = {"revision": revision, "state": state, "step": step, "fraction": fraction}
+        values |= {"reason": reason, "changed_at": now}
         not_behind = study_status.c.revision <= revision
         if state is not StudyState.SIGNED:
             not_signed = study_status.c.state.not_in([StudyState.SIGNED, StudyState.DELIVERED])
@@ -100,7 +94,7 @@ class ReadingStore:
             self._set(
                 connection,
                 study_instance_uid,
-                {"state": StudyState.DELIVERED, "step": "", "changed_at": now},
+                {"state": StudyState.DELIVERED, "step": "", "reason": "", "changed_at": now},
                 and_(study_status.c.revision == revision, study_status.c.state == StudyState.SIGNED),
             )
 
@@ -340,10 +334,12 @@ class ReadingStore:
         insert_new(connection, agreement, counted)
         self._set(connection, uid, {"state": StudyState.SIGNED, "step": "", "reason": "", "changed_at": now})
 
-    def signature(self, study_instance_uid: str, revision: int) -> Signature | None:
-        """Who signed that revision, or None."""
+    def signatures(self, study_instance_uid: str) -> dict[int, Signature]:
+        """Who signed, by revision, first one first."""
+        query = select(signature.c.revision, signature.c.signature).order_by(signature.c.revision)
         with self._engine.connect() as connection:
-            return self._signature(connection, study_instance_uid, revision)
+            rows = connection.execute(query.where(signature.c.study_instance_uid == study_instance_uid))
+            return {n: from_plain(Signature, orjson.loads(text)) for n, text in rows}
 
     def _signature(self, connection: Connection, uid: str, revision: int) -> Signature | None:
         text = connection.execute(

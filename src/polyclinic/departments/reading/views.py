@@ -12,6 +12,7 @@ from polyclinic.departments.reading.contracts import (
     Delivery,
     DerivedObject,
     Language,
+    StudyStatus,
 )
 from polyclinic.departments.reading.description import WORDINGS, Describer, term
 from polyclinic.departments.reading.desk import ShownReport
@@ -73,12 +74,18 @@ def report_view(shown: ShownReport) -> dict[str, Any]:
     }
 
 
+def status_view(status: StudyStatus) -> dict[str, Any]:
+    """Where a study stands."""
+    keys = ("study_instance_uid", "revision", "state", "step", "fraction", "reason")
+    return {key: to_plain(getattr(status, key)) for key in keys}
+
+
 def object_views(objects: Sequence[DerivedObject]) -> list[dict[str, Any]]:
     """Derived objects."""
     return [to_plain(item) for item in objects]
 
 
 def delivery_views(deliveries: Sequence[Delivery]) -> list[dict[str, Any]]:
-    """Deliveries."""
-    keys = ("destination", "kind", "state", "attempts", "reason")
+    """Deliveries; `key` names one where it is tried again."""
+    keys = ("key", "destination", "kind", "state", "attempts", "reason")
     return [{key: to_plain(getattr(item, key)) for key in keys} for item in deliveries]

@@ -40,6 +40,7 @@ class Wording:
     series_problem: str
     comparison: str
     comparison_none: str
+    signed_before: str
 
     nodule: str
     numbered: str

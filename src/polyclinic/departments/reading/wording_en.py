@@ -86,6 +86,7 @@ ENGLISH = Wording(
     series_problem="Series: {problem}.",
     comparison="Earlier studies of {dates} are on file; no automatic comparison was made.",
     comparison_none="No earlier study is on file.",
+    signed_before="A report of this study was signed by {name} on {at}; more images have arrived since.",
     nodule="{site}: {nodule}, {parts}{position}.",
     numbered="{kind} {number}",
     numbered_many="{kind}s {numbers}",

@@ -84,6 +84,7 @@ CHINESE = Wording(
     series_problem="序列：{problem}。",
     comparison="存有{dates}的既往检查；未进行自动对比。",
     comparison_none="无既往检查可供对比。",
+    signed_before="本次检查的报告已由{name}于{at}签署；此后又收到新的图像。",
     nodule="{site}：{nodule}，{parts}{position}。",
     numbered="{kind}{number}",
     numbered_many="{kind}{numbers}",

@@ -16,18 +16,23 @@ BUSY_TIMEOUT_MS = 15_000
 def open_engine(url: str, *, pool_size: int = 16) -> Engine:
     """Engine for a SQLAlchemy URL, e.g. ``sqlite:////var/lib/polyclinic/index.db``.
 
+    Its errors do not repeat the values of a statement, which may be about a patient.
+
     SQLite gets write-ahead logging with synchronous NORMAL: a killed process loses nothing, a power cut may lose
     the last commits (the archive rebuilds its own from the segments). Missing parent folders are made.
     """
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True)
+        return create_engine(
+            parsed, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, hide_parameters=True
+        )
     if parsed.database and parsed.database != ":memory:":
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(
         parsed,
         pool_size=pool_size,
         max_overflow=4 * pool_size,
+        hide_parameters=True,
         connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False},
     )
     event.listen(engine, "connect", _set_pragmas)
