@@ -277,6 +277,7 @@ def test_scrolls_windows_and_cuts_planes(
     for plane in ("Axial", "Coronal", "Sagittal"):
         expect(page.get_by_text(plane, exact=True)).to_be_visible()
     expect(page.locator('.mpr [data-mark][data-selected="true"]')).to_have_count(3)
+    page.keyboard.press("1")
     page.wait_for_timeout(1500)
     taken = picture(page, "mpr", documentation=True)
     for plane in ("axial", "coronal", "sagittal"):

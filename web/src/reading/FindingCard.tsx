@@ -7,7 +7,7 @@ import { formatMeasure, formatTimestamp } from "../ui/dicomFormat";
 import { Icon } from "../ui/icons";
 import { hint } from "../ui/keys";
 import { EditForm } from "./EditForm";
-import { attenuationOf, measureKey, otherMeasurements, sideOf, sizeOf } from "./findingText";
+import { attenuationOf, measureKey, otherMeasurements, sideOf, sizeOf, percentOf } from "./findingText";
 import { REASONS, RejectPicker } from "./RejectPicker";
 
 export type CardMode = "view" | "edit" | "reject";
@@ -75,7 +75,7 @@ export function FindingCard({ view, number, selected, lit, locked, mode, actions
 
 function Confidence({ value }: { value: number }): ReactElement {
   const { t } = useTranslation();
-  const percent = Math.round(value * 100);
+  const percent = percentOf(value);
   return (
     <span className="confidence" title={t("findings.confidence")}>
       <span className="bar"><i style={{ width: `${percent}%` }} /></span>

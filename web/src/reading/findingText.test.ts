@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Finding, FindingView, Report } from "../api/types";
-import { attenuationOf, chipsOf, countByState, neighbour, nextUndecided, obstacle, sideOf, sizeOf } from "./findingText";
+import { attenuationOf, chipsOf, countByState, neighbour, nextUndecided, obstacle, sideOf, sizeOf, percentOf } from "./findingText";
 
 const code = (value: string) => ({ system: "x", code: value, display: value });
 const view = (id: string, state: Finding["state"] = "proposed", over: Partial<Finding> = {}): FindingView => ({
@@ -76,5 +76,13 @@ describe("what stands in the way of signing", () => {
     expect(obstacle(report(), decided, "running")).toBe("not-ready");
     expect(obstacle(report({ state: "final" }), decided, "signed")).toBe("final");
     expect(obstacle(undefined, decided, "ready")).toBe("not-ready");
+  });
+});
+
+describe("percentOf", () => {
+  it("never shows an agent as certain", () => {
+    expect(percentOf(0.9996)).toBe(99);
+    expect(percentOf(0)).toBe(1);
+    expect(percentOf(0.544)).toBe(54);
   });
 });

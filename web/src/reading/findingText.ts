@@ -50,6 +50,11 @@ export const otherMeasurements = (finding: Finding): Measurement[] =>
   finding.measurements.filter((m) => m.code.code !== LONG_AXIS && m.code.code !== SHORT_AXIS);
 
 /** The finding to go to after deciding on one: the next undecided one below it, else the first above. */
+/** A confidence as whole percent. No agent is ever certain, so 0 and 100 are not shown. */
+export function percentOf(confidence: number): number {
+  return Math.min(99, Math.max(1, Math.round(confidence * 100)));
+}
+
 export function nextUndecided(findings: readonly FindingView[], fromId: string | null): string | null {
   const at = findings.findIndex((f) => f.finding.id === fromId);
   const order = [...findings.slice(at + 1), ...findings.slice(0, Math.max(0, at))];
