@@ -6,15 +6,18 @@ import threading
 from datetime import UTC, datetime
 
 import pytest
+from fastapi import FastAPI
 from house import House, images, study_uid, wait_for
+from sqlalchemy.exc import OperationalError
 from test_reading_api import Browser, ann, app, bob, decide, proposed, sign, study, tom, visitor
 
 from polyclinic.core.errors import Rejected
 from polyclinic.departments.reading.contracts import Delivery, DeliveryState, DerivedObject, ObjectKind, StudyState
 from polyclinic.journeys import study as path
 from polyclinic.journeys.rooms import Rooms
-from polyclinic.journeys.study import resume
+from polyclinic.journeys.study import depart, resume
 from polyclinic.journeys.watchers import senders
+from polyclinic.screens.worklist import WorklistScreen
 
 __all__ = ["ann", "app", "bob", "study", "tom", "visitor"]
 
@@ -87,6 +90,32 @@ def test_objects_that_could_not_be_made_are_made_when_asked_again_and_once(
     assert built == [uid]
     assert reading.status(uid).reason == ""
     assert tom.post(f"{study}/retry", {}).json()["code"] == "reading.nothing-failed"
+
+
+def test_a_signature_stands_when_its_journey_cannot_start_and_is_taken_up_later(
+    ann: Browser, study: str, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OperationalError("INSERT", {}, Exception("database or disk is full"))
+
+    decide(ann, study, proposed(ann, study), decision="accept")
+    with monkeypatch.context() as patch:
+        patch.setattr(path.durable, "start_again", full)
+        assert sign(ann, study).json()["state"] == "final"
+    reading, uid = house.services.rooms.reading, study.rsplit("/", 1)[1]
+    assert reading.status(uid).state is StudyState.SIGNED
+    depart(house.services.rooms)
+    depart(house.services.rooms)
+    wait_for(lambda: reading.status(uid).state is StudyState.DELIVERED)
+
+
+def test_a_full_disk_is_told_as_such(app: FastAPI, ann: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OperationalError("UPDATE", {}, Exception("database or disk is full"))
+
+    monkeypatch.setattr(WorklistScreen, "page", full)
+    answer = ann.get("/worklist")
+    assert (answer.status_code, answer.json()["code"]) == (503, "server.database")
 
 
 def test_a_study_that_failed_before_its_runs_is_taken_up_again(

@@ -47,6 +47,34 @@ def test_a_study_that_cannot_settle_holds_up_no_other(
     assert PATIENT not in caplog.text
 
 
+def test_a_settled_study_whose_journey_could_not_start_is_sent_on_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    quiet = NOW - timedelta(seconds=60)
+    study = UnsettledStudy(
+        study_instance_uid="1.1",
+        instance_count=1,
+        first_received_at=quiet,
+        last_received_at=quiet,
+        open_associations=0,
+    )
+    waiting, clock, tried = [study], [NOW.timestamp()], []
+    rooms = SimpleNamespace(now=lambda: clock[0], archive=SimpleNamespace(unsettled=lambda: waiting))
+
+    def settle(_rooms: object, uid: str, _evidence: str) -> None:
+        tried.append(uid)
+        # The snapshot is made, so the archive has nothing to tell; then the disk is full.
+        waiting.clear()
+        if len(tried) == 1:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(watchers, "settle", settle)
+    watcher = SettlingWatcher(rooms, quiet_s=30.0, limit_s=600.0)
+    assert [watcher.turn(), watcher.turn()] == [0, 0]
+    assert tried == ["1.1"], "it is not tried many times a second"
+    clock[0] += 10.0
+    assert [watcher.turn(), watcher.turn()] == [1, 0]
+    assert tried == ["1.1", "1.1"]
+
+
 class Post:
     """An outbox of three deliveries that notes what became of each."""
 

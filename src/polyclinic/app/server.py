@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import signal
 import socket
@@ -21,12 +22,13 @@ from polyclinic.core.errors import Unavailable
 from polyclinic.edges.dimse.association import Policy
 from polyclinic.edges.dimse.node import DimseNode
 from polyclinic.journeys import durable
-from polyclinic.journeys.study import resume
+from polyclinic.journeys.study import depart, resume
 from polyclinic.journeys.watchers import Loop, SettlingWatcher, senders
 
 log = logging.getLogger(__name__)
 
 _FEED_EVERY_S = 0.2
+_DEPART_EVERY_S = 30.0
 _RESTART_AFTER_S = 1.0
 _STOP_LIMIT_S = 10.0
 
@@ -99,6 +101,7 @@ def running(services: Services) -> Iterator[DimseNode]:
     loops = (
         watcher.loop(),
         *(outbox.loop() for outbox in senders(rooms)),
+        Loop("departures", functools.partial(depart, rooms), every_s=_DEPART_EVERY_S),
         Loop("feed", services.feed.turn, every_s=_FEED_EVERY_S),
     )
     policy = dicom_policy(settings)

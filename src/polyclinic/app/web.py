@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -121,8 +122,11 @@ class Guarded:
             _log_unexpected(scope, error)
             if started:
                 raise Interrupted from None
-            text = "Something unexpected went wrong; the server log says what"
-            await _problem(500, "server.error", text)(scope, receive, with_headers)
+            text, status, code = "Something unexpected went wrong; the server log says what", 500, "server.error"
+            if isinstance(error, OperationalError):
+                text = "The database cannot be used now; check that its disk has space, then try again"
+                status, code = 503, "server.database"
+            await _problem(status, code, text)(scope, receive, with_headers)
 
 
 class Interrupted(Exception):

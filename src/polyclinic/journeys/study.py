@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from dbos import DBOS
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from polyclinic.agentkit.outcome import Assessed
 from polyclinic.core.errors import PolyclinicError
@@ -219,9 +220,15 @@ class Departures:
         self._rooms = rooms
 
     def deliver(self, study_instance_uid: str, revision: int) -> None:
-        """Send a signed revision on its way out, also once more after that failed."""
+        """Send a signed revision on its way out, also once more after that failed.
+
+        The signature stands already, so a journey that cannot be started now is left for `depart`.
+        """
         self._rooms.observe("before", "leave")
-        durable.start_again(leave, f"deliver:{study_instance_uid}:r{revision}", study_instance_uid, revision)
+        try:
+            durable.start_again(leave, _way_out(study_instance_uid, revision), study_instance_uid, revision)
+        except SQLAlchemyError as error:
+            _what_failed(error)
 
     def read_again(self, study_instance_uid: str, revision: int) -> None:
         """Take up a study again that failed, or whose failed run was queued once more.
@@ -232,6 +239,16 @@ class Departures:
         _progress(self._rooms, study_instance_uid, revision, "queued", 0.0)
         workflow_id = f"study:{study_instance_uid}:r{revision}:{time.time_ns()}"
         durable.start(read, workflow_id, study_instance_uid, revision)
+
+
+def _way_out(study_instance_uid: str, revision: int) -> str:
+    return f"deliver:{study_instance_uid}:r{revision}"
+
+
+def depart(rooms: Rooms) -> None:
+    """Start the way out of every signed revision that has none, because the disk was full when it was signed."""
+    for study_instance_uid, revision in rooms.reading.signed_without_objects():
+        durable.start(leave, _way_out(study_instance_uid, revision), study_instance_uid, revision)
 
 
 def resume(rooms: Rooms) -> None:
@@ -264,4 +281,6 @@ def _what_failed(error: Exception) -> str:
     log.error("a journey stopped: %s\n%s", type(error).__name__, frames)
     if isinstance(error, PolyclinicError):
         return error.message
+    if isinstance(error, OperationalError):
+        return "The database could not be read or written; check that its disk has space, then try again"
     return f"An unexpected {type(error).__name__} stopped this study; the server log says more"

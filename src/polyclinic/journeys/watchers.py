@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.25
 _STOP_LIMIT_S = 5.0
+_AGAIN_AFTER_S = 5.0
 
 
 def settled(study: UnsettledStudy, *, now: datetime, quiet_s: float, limit_s: float) -> str | None:
@@ -79,21 +80,39 @@ class SettlingWatcher:
         self._rooms = rooms
         self._quiet_s = quiet_s
         self._limit_s = limit_s
+        self._failed: dict[str, str] = {}
+        """Evidence of studies that could not be sent on; the archive may hold them settled already."""
+        self._not_before: dict[str, float] = {}
 
     def turn(self) -> int:
         """Look at every unsettled study once; how many were sent on."""
-        now = datetime.fromtimestamp(self._rooms.now(), UTC)
+        now = self._rooms.now()
         begun = 0
-        for study in self._rooms.archive.unsettled():
-            evidence = settled(study, now=now, quiet_s=self._quiet_s, limit_s=self._limit_s)
-            if evidence is None:
+        for uid, evidence in self._complete(datetime.fromtimestamp(now, UTC)).items():
+            if now < self._not_before.get(uid, 0.0):
                 continue
             try:
-                settle(self._rooms, study.study_instance_uid, evidence)
-                begun += 1
+                settle(self._rooms, uid, evidence)
             except Exception as error:  # noqa: BLE001 - one study that cannot settle must not hold up the others
                 log_failure("settling a study", error)
+                self._failed[uid] = evidence
+                self._not_before[uid] = now + _AGAIN_AFTER_S
+                continue
+            begun += 1
+            self._failed.pop(uid, None)
+            self._not_before.pop(uid, None)
         return begun
+
+    def _complete(self, now: datetime) -> dict[str, str]:
+        """Evidence by study: those that are complete, and those that failed before and have not grown since."""
+        unsettled = self._rooms.archive.unsettled()
+        growing = {study.study_instance_uid for study in unsettled}
+        complete = {uid: evidence for uid, evidence in self._failed.items() if uid not in growing}
+        for study in unsettled:
+            evidence = settled(study, now=now, quiet_s=self._quiet_s, limit_s=self._limit_s)
+            if evidence is not None:
+                complete[study.study_instance_uid] = evidence
+        return complete
 
     def loop(self) -> Loop:
         """The thread that looks a few times a second."""
