@@ -300,7 +300,7 @@ def _sentences_of_agents() -> list[str]:
 def _writes_sentence(call: ast.Call) -> bool:
     name = call.func
     if isinstance(name, ast.Attribute):
-        return name.attr == "append" and getattr(name.value, "id", "") in ("limits", "own")
+        return name.attr == "append" and getattr(name.value, "id", "") in ("limits", "own", "said")
     return getattr(name, "id", "") == "Unsuitable"
 
 

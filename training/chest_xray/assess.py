@@ -82,7 +82,7 @@ def score_test(examples: Sequence[Example], models: dict[str, Model]) -> Scored:
         abstained.append("" if isinstance(outcome, Assessed) else outcome.reason_code)
         if isinstance(outcome, Assessed):
             said = next(f.value for f in outcome.facts if f.name == OPACITY_QUESTION.code.display)
-            if abs(float(said) - chance) > 0.002:
+            if abs(float(said.split()[0]) - chance) > 0.002:
                 raise ValueError("the agent and its network disagree")
         probability.append(chance)
         brightness.append(float(image.mean()))

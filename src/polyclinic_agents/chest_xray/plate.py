@@ -32,6 +32,9 @@ class Unsuitable(Exception):
 class Plate:
     """A decoded radiograph."""
 
+    modality: str
+    """CR or DX."""
+
     image: GreyArray
     """Axes (row, column), dense tissue bright, stored or rescaled units."""
     view: str
@@ -96,6 +99,7 @@ def read_plate(dataset: Dataset) -> Plate:
         When the pixels cannot be decoded, are in colour, or several frames.
     """
     return Plate(
+        modality=_text(dataset, "Modality"),
         image=_grey(dataset),
         view=_text(dataset, "ViewPosition"),
         reference=ImageReference(

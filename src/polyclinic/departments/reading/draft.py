@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import date
 
 from polyclinic.core import codes
-from polyclinic.core.findings import Finding, FindingState
+from polyclinic.core.codes import Code
+from polyclinic.core.findings import Finding, FindingState, SourceKind
 from polyclinic.core.plain import to_plain
 from polyclinic.departments.reading.contracts import (
     DecidedFinding,
@@ -188,7 +189,7 @@ class _Drafter:
         rest = [f for f in self.shown if not f.code.same_as(codes.PULMONARY_NODULE)]
         rest.sort(key=lambda f: (not f.code.same_as(codes.EMPHYSEMA), f.code.code, _site_rank(f), f.id))
         volumes = [f for f in rest if f.code.same_as(codes.LUNG_VOLUME_FINDING)]
-        sentences += [self._cite(f, self.say.described(f)) for f in rest if f not in volumes]
+        sentences += [self._cite(f, self._described(f)) for f in rest if f not in volumes]
         sentences += self._volumes(volumes)
         sentences += self._remarks([*((f, n) for n, f in nodules), *((f, 0) for f in rest)])
         sentences += self._absent()
@@ -226,13 +227,29 @@ class _Drafter:
                 continue
             else:
                 name = capital(term(finding.code, self.say.language))
-                text = self.words.impression_other.format(name=name, site=self.say.site(finding))
+                template = self.words.impression_scored if self._score(finding) else self.words.impression_other
+                text = template.format(name=name, site=self.say.site(finding))
             sentences.append(self._cite(finding, text))
         if not self.shown:
             sentences.append(Sentence(text=self.words.no_findings, basis="normal"))
+            if any(_scored(run, code) for run in self.runs for code in run.normal):
+                sentences.append(Sentence(text=self.words.nothing_excluded, basis="normal"))
         if self.undecided and not self.include_proposed:
             sentences.append(Sentence(text=self.words.awaiting.format(count=self.undecided), basis="undecided"))
         return sentences
+
+    def _described(self, finding: Finding) -> str:
+        score = self._score(finding)
+        if not score:
+            return self.say.described(finding)
+        name, site = term(finding.code, self.say.language), capital(self.say.site(finding))
+        return self.words.other_scored.format(site=site, name=name, score=self.say.phrase(score))
+
+    def _score(self, finding: Finding) -> str:
+        """What the agent that proposed the finding noted as its score; empty where it measured, or a person found."""
+        if finding.source.kind is not SourceKind.AGENT or finding.measurements or finding.attributes:
+            return ""
+        return next((s for r in self.runs if r.agent_id == finding.source.id and (s := _scored(r, finding.code))), "")
 
     def _guidance(self) -> Guidance:
         return Guidance(
@@ -301,7 +318,7 @@ class _Drafter:
 
     def _cite(self, finding: Finding, text: str) -> Sentence:
         if finding.state is FindingState.PROPOSED:
-            if finding.confidence is None:
+            if finding.confidence is None or self._score(finding):
                 text = self.words.proposed.format(text=text)
             else:
                 percent = f"{finding.confidence * 100:.0f}"
@@ -312,12 +329,7 @@ class _Drafter:
         """What agents looked for and did not find, unless a reader did; and proposals that were all rejected."""
         present = {key(f.code) for f in self.shown}
         sentences = [
-            Sentence(
-                text=self.words.none_found.format(
-                    name=term(code, self.say.language), agent=self.say.phrase(run.agent_title)
-                ),
-                basis="normal",
-            )
+            Sentence(text=self._none_found(run, code), basis="normal")
             for run in self.runs
             for code in run.normal
             if key(code) not in present
@@ -331,6 +343,12 @@ class _Drafter:
             if at not in present | said | undecided
         ]
         return sentences
+
+    def _none_found(self, run: RunSummary, code: Code) -> str:
+        name, agent, score = term(code, self.say.language), self.say.phrase(run.agent_title), _scored(run, code)
+        if score:
+            return self.words.none_found_scored.format(name=name, agent=agent, score=self.say.phrase(score))
+        return self.words.none_found.format(name=name, agent=agent)
 
     def _not_judged(self) -> list[Sentence]:
         sentences = []
@@ -347,6 +365,11 @@ class _Drafter:
                 text = self.words.failed.format(agent=agent, reason=self.say.phrase(run.failed))
                 sentences.append(Sentence(text=text, basis="not-assessed"))
         return sentences
+
+
+def _scored(run: RunSummary, code: Code) -> str:
+    """The fact that an agent noted under the name of one of its own concepts."""
+    return next((fact.value for fact in run.facts if fact.name == code.display), "")
 
 
 def _site_rank(finding: Finding) -> int:

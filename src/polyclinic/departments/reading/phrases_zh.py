@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations
 
 _ENDS = {"top": "上缘", "bottom": "下缘", "side": "侧缘"}
+_BORDERS = {"top": "上缘", "bottom": "下缘", "left": "左缘", "right": "右缘"}
+_CUT_BORDERS = [edges for count in range(1, 5) for edges in combinations(_BORDERS, count)]
+_SIDES = {"right": "右", "left": "左"}
+_ZONES = {"upper": "上", "middle": "中", "lower": "下"}
 _CUT = (
     ("top",), ("bottom",), ("side",), ("top", "bottom"), ("top", "side"), ("bottom", "side"), ("top", "bottom", "side"),
 )  # fmt: skip
@@ -32,7 +37,29 @@ PHRASES: Mapping[str, str] = {
     "airway volume": "气道容积",
     "nodule candidates": "结节候选",
     "# proposed of # measured": "测量#个中提出#个",
+    "chest x-ray": "胸部X线平片",
+    "pa": "后前位（PA）",
+    "ap": "前后位（AP）",
+    "radiograph": "检查类型",
+    "view": "投照体位",
+    "image size": "图像尺寸",
+    "lung fields": "肺野识别",
+    "found": "已识别",
+    "not sure": "不确定",
+    "pneumonia-type opacity on chest radiograph": "肺炎样阴影",
+    "pattern suspicious for pulmonary tuberculosis on chest radiograph": "可疑肺结核影像表现",
+    "heat map maximum, opacity": "热图最大值（肺炎样阴影）",
+    "heat map maximum, tuberculosis": "热图最大值（肺结核）",
+    "row #, column #": "第#行，第#列",
+    "# (marked from #, research stage)": "#（标记阈值#，研究阶段）",
     # What was not looked at
+    "cardiothoracic ratio and heart size": "心胸比及心影大小",
+    "nodules and masses": "肺结节及肿块",
+    "pneumothorax": "气胸",
+    "pleural effusion": "胸腔积液",
+    "tubes, lines and devices": "导管及置入物",
+    "covid-# (the data at hand cannot support it)": "COVID-#（现有数据不足以支持）",
+    "pneumonia-type opacity on chest radiograph (the image is too small)": "肺炎样阴影（图像尺寸过小）",
     "airways": "气道",
     "pleura": "胸膜",
     "mediastinum and hila": "纵隔及肺门",
@@ -50,6 +77,44 @@ PHRASES: Mapping[str, str] = {
     "extensive opacities: marks inside them may be parts of the opacity, and nodules may be hidden": (
         "肺内广泛实变或磨玻璃影：其内的标记可能为病变的一部分，结节亦可能被掩盖。"
     ),
+    # Limits of radiographs
+    **{
+        f"the network looked most at the {side} {zone} zone; this is a coarse hint, not an outline": (
+            f"网络关注区主要位于{_SIDES[side]}{_ZONES[zone]}肺野，仅为粗略提示，不是病灶轮廓。"
+        )
+        for side in _SIDES
+        for zone in _ZONES
+    },
+    **{
+        f"a lung field may be cut off at the {' and '.join(edges)} of the image": (
+            f"肺野可能在图像{'、'.join(_BORDERS[edge] for edge in edges)}处被截断。"
+        )
+        for edges in _CUT_BORDERS
+    },
+    "research stage; the score is no diagnosis of pneumonia": "研究阶段；评分不能作为肺炎的诊断。",
+    "at this threshold sensitivity was # and specificity # on the test films that it judged": (
+        "在该阈值下，对测试集中可判读的胸片，敏感度为#，特异度为#。"
+    ),
+    "learned from jpeg copies with text-mined, noisy labels of one hospital": (
+        "由单一医院的JPEG图像训练，标签由报告文本提取，存在误差。"
+    ),
+    "atelectasis, oedema, effusion and scars look alike to it": "不能区分肺不张、肺水肿、胸腔积液及瘢痕。",
+    "research score, learned from # copies of # x # pixels of one hospital; not for diagnosis": (
+        "研究性评分，由单一医院的#幅# × #像素图像训练，不用于诊断。"
+    ),
+    "at this threshold sensitivity was # and specificity # in cross-validation; no other site was tested": (
+        "在该阈值下，交叉验证的敏感度为#，特异度为#；未在其他医院验证。"
+    ),
+    "image borders alone told its training films apart as well, so the score is no evidence of tuberculosis": (
+        "仅凭图像边缘即可达到相近的区分度，故评分不能作为肺结核的证据。"
+    ),
+    "its threshold must be set again on the site's own labelled films": "阈值须用本院已标注的胸片重新设定。",
+    "the lung fields were not found surely; the whole image was judged": "肺野识别不确定，按整幅图像评估。",
+    "the header does not say whether this is a pa or ap view": "图像信息未注明为后前位或前后位。",
+    "ap view: heart and mediastinum look larger, and such patients are often sicker": (
+        "前后位片：心影及纵隔显得增大，此类患者病情往往较重。"
+    ),
+    "the header says that text is burned into the image": "图像信息表明图像中叠印有文字。",
     # Limits of densitometry and volumes
     "the reconstruction kernel is not stated; densitometry depends on it": "未注明重建核，而密度定量受其影响。",
     "a sharp reconstruction kernel raises noise and overstates low attenuation": (
@@ -85,6 +150,7 @@ PHRASES: Mapping[str, str] = {
     "the gantry is tilted by # degrees; slices were shifted onto an orthogonal grid": "机架倾斜#度，层面已平移校正",
     "# slices lie sideways of the others; they were shifted onto one grid": "#个层面侧向偏移，已平移校正",
     # Why an agent gave no result
+    "the study holds no cr or dx radiograph": "本检查中没有CR或DX平片。",
     "the series is not ct": "该序列不是CT。",
     "the series is a localizer": "该序列为定位像。",
     "the series is not axial": "该序列不是横断面。",

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from polyclinic.core.codes import Code
+from polyclinic.core.codes import LOCAL, SNOMED_CT, Code
 
 CodeKey = tuple[str, str]
 """Code system and code."""
+
+CHEST: CodeKey = (SNOMED_CT, "51185008")
+RADIOGRAPH_OPACITY: CodeKey = (LOCAL, "chest-xray-pneumonia-type-opacity")
+RADIOGRAPH_TUBERCULOSIS_PATTERN: CodeKey = (LOCAL, "chest-xray-tuberculosis-pattern")
+"""What an agent of its own package proposes, named as its manifest names it; this department imports no agent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +63,17 @@ class Wording:
     lung_volumes: str
     other: str
     other_unmeasured: str
+    other_scored: str
+    """A finding for which an agent noted a score beside its threshold."""
     proposed: str
     proposed_with_confidence: str
 
     none_found: str
+    none_found_scored: str
     none_confirmed: str
     no_findings: str
+    nothing_excluded: str
+    """After "no finding", when agents answered with scores."""
     awaiting: str
     not_assessed: str
     abstained: str
@@ -73,6 +83,7 @@ class Wording:
     impression_nodules: str
     impression_densitometry: str
     impression_other: str
+    impression_scored: str
 
     lung_rads: str
     lung_rads_at_least: str

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from polyclinic.core import codes
-from polyclinic.departments.reading.wording import Wording, key
+from polyclinic.departments.reading.wording import (
+    CHEST,
+    RADIOGRAPH_OPACITY,
+    RADIOGRAPH_TUBERCULOSIS_PATTERN,
+    Wording,
+    key,
+)
 
 ENGLISH = Wording(
     titles={
@@ -14,6 +20,7 @@ ENGLISH = Wording(
     },
     terms={
         key(codes.LUNG): "both lungs",
+        CHEST: "chest",
         key(codes.LEFT_LUNG): "left lung",
         key(codes.RIGHT_LUNG): "right lung",
         key(codes.LEFT): "left",
@@ -21,6 +28,8 @@ ENGLISH = Wording(
         key(codes.PULMONARY_NODULE): "lung nodule",
         key(codes.EMPHYSEMA): "emphysema densitometry",
         key(codes.LUNG_VOLUME_FINDING): "lung volume",
+        RADIOGRAPH_OPACITY: "pneumonia-type opacity",
+        RADIOGRAPH_TUBERCULOSIS_PATTERN: "pattern suspicious for pulmonary tuberculosis",
         key(codes.LONG_AXIS): "long axis",
         key(codes.SHORT_AXIS): "short axis",
         key(codes.MEAN_DIAMETER): "mean diameter",
@@ -55,10 +64,12 @@ ENGLISH = Wording(
         "tube voltage": "tube voltage",
         "scanner": "scanner",
         "gantry tilt": "gantry tilt",
-        "view": "view",
+        "radiograph": "examination",
+        "view": "projection (PA or AP)",
     },
     facts={
-        "view": "{value} view",
+        "radiograph": "chest radiograph ({value})",
+        "view": "{value} projection",
         "images": "{value} images",
         "slices": "{value} images",
         "slice thickness": "slice thickness {value}",
@@ -102,12 +113,15 @@ ENGLISH = Wording(
     densitometry="Lung densitometry ({site}): {parts}.",
     lung_volumes="Lung volume on CT: {parts}.",
     other_unmeasured="{site}: {name}.",
+    other_scored="{site}: {name}; software probability {score}.",
     other="{site}: {name}, {parts}.",
     proposed="[Proposed, unreviewed] {text}",
     proposed_with_confidence="[Proposed, unreviewed, confidence {confidence}%] {text}",
     none_found="No {name} was marked by the software ({agent}).",
+    none_found_scored="No {name} was marked by the software ({agent}): probability {score}. This does not exclude it.",
     none_confirmed="No {name} was confirmed.",
     no_findings="No finding is reported.",
+    nothing_excluded="The software judged only what has a probability above; one below its threshold excludes nothing.",
     awaiting="Proposed findings that await review and are not part of this report: {count}.",
     not_assessed="Not assessed by the software ({agent}): {items}.",
     abstained="The software ({agent}) gave no result: {reason}",
@@ -116,6 +130,7 @@ ENGLISH = Wording(
     impression_nodules="{count} lung nodules, the largest a {kind}, {site}, {size}.",
     impression_densitometry="Lung densitometry: {parts}.",
     impression_other="{name}, {site}.",
+    impression_scored="{name} ({site}), marked by software: an appearance on the radiograph, no diagnosis of cause.",
     lung_rads=(
         "If this is a lung cancer screening examination without an earlier one: Lung-RADS v2022 category {category} by "
         "size and type ({subject})."

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from polyclinic.core import codes
 from polyclinic.departments.reading.phrases_zh import PHRASES
-from polyclinic.departments.reading.wording import Wording, key
+from polyclinic.departments.reading.wording import (
+    CHEST,
+    RADIOGRAPH_OPACITY,
+    RADIOGRAPH_TUBERCULOSIS_PATTERN,
+    Wording,
+    key,
+)
 
 CHINESE = Wording(
     titles={
@@ -15,6 +21,7 @@ CHINESE = Wording(
     },
     terms={
         key(codes.LUNG): "双肺",
+        CHEST: "胸部",
         key(codes.LEFT_LUNG): "左肺",
         key(codes.RIGHT_LUNG): "右肺",
         key(codes.LEFT): "左侧",
@@ -22,6 +29,8 @@ CHINESE = Wording(
         key(codes.PULMONARY_NODULE): "肺结节",
         key(codes.EMPHYSEMA): "肺气肿密度定量",
         key(codes.LUNG_VOLUME_FINDING): "肺容积",
+        RADIOGRAPH_OPACITY: "肺炎样阴影",
+        RADIOGRAPH_TUBERCULOSIS_PATTERN: "可疑肺结核影像表现",
         key(codes.LONG_AXIS): "长径",
         key(codes.SHORT_AXIS): "短径",
         key(codes.MEAN_DIAMETER): "平均直径",
@@ -56,10 +65,12 @@ CHINESE = Wording(
         "tube voltage": "管电压",
         "scanner": "扫描设备",
         "gantry tilt": "机架倾角",
-        "view": "投照体位",
+        "radiograph": "检查类型",
+        "view": "投照体位（后前位或前后位）",
     },
     facts={
-        "view": "投照体位{value}",
+        "radiograph": "胸部X线平片（{value}）",
+        "view": "{value}投照",
         "images": "共{value}幅图像",
         "slices": "共{value}幅图像",
         "slice thickness": "层厚{value}",
@@ -80,7 +91,7 @@ CHINESE = Wording(
     between_limits="",
     technique="{facts}。",
     not_stated="图像信息中未注明{names}。",
-    technique_unknown="图像中未注明扫描技术。",
+    technique_unknown="图像中未注明检查技术。",
     series_problem="序列：{problem}。",
     comparison="存有{dates}的既往检查；未进行自动对比。",
     comparison_none="无既往检查可供对比。",
@@ -100,12 +111,15 @@ CHINESE = Wording(
     densitometry="肺密度定量（{site}）：{parts}。",
     lung_volumes="CT肺容积：{parts}。",
     other_unmeasured="{site}：{name}。",
+    other_scored="{site}：{name}；软件概率{score}。",
     other="{site}：{name}，{parts}。",
     proposed="【系统提示，未经审核】{text}",
     proposed_with_confidence="【系统提示，未经审核，置信度{confidence}%】{text}",
     none_found="软件（{agent}）未标记{name}。",
+    none_found_scored="软件（{agent}）未标记{name}：概率{score}，不能据此排除该表现。",
     none_confirmed="未确认{name}。",
     no_findings="无报告所见。",
+    nothing_excluded="软件仅评估了上述给出概率的项目；概率低于阈值不能排除任何病变。",
     awaiting="另有{count}项系统提示待审核，未计入本报告。",
     not_assessed="软件（{agent}）未评估：{items}。",
     abstained="软件（{agent}）未给出结果：{reason}",
@@ -114,6 +128,7 @@ CHINESE = Wording(
     impression_nodules="肺结节{count}个，最大者为{kind}，位于{site}，{size}。",
     impression_densitometry="肺密度定量：{parts}。",
     impression_other="{name}，{site}。",
+    impression_scored="{name}（{site}），由软件提示：仅为X线影像表现，不代表病因诊断。",
     lung_rads="若本检查为首次肺癌筛查：按大小及密度类型为Lung-RADS v2022 {category}类（{subject}）。",
     lung_rads_at_least=(
         "若本检查为首次肺癌筛查："
