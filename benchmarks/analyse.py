@@ -17,15 +17,20 @@ import tempfile
 import time
 from pathlib import Path
 
-from polyclinic.agentkit import phantom
-
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def synthetic(folder: Path) -> Path:
-    """Write the synthetic 300-slice study once."""
+    """Write the synthetic 300-slice study once.
+
+    In a process of its own: a child's peak memory counts from its fork, so this process must stay small.
+    """
     target = folder / "synthetic-512x512x300"
-    phantom.write_phantom(phantom.make_chest_phantom(phantom.ChestPhantom(seed=1)), target)
+    program = (
+        "import sys, pathlib; from polyclinic.agentkit import phantom as p;"
+        "p.write_phantom(p.make_chest_phantom(p.ChestPhantom(seed=1)), pathlib.Path(sys.argv[1]))"
+    )
+    subprocess.run([sys.executable, "-c", program, str(target)], check=True)
     return target
 
 

@@ -137,7 +137,7 @@ def _write_objects(
 ) -> list[Path]:
     assessed = tuple(outcome for outcome in outcomes if isinstance(outcome, Assessed))
     findings = tuple(finding for outcome in assessed for finding in outcome.findings)
-    files = {uid: path for series in study.files for uid, path in _by_instance(series)}
+    files = study.files
     wanted = {i.sop_instance_uid for o in assessed for mask in o.masks for i in mask.images}
     wanted |= {image.sop_instance_uid for image in images_of(findings)}
     wanted |= {key.image.sop_instance_uid for o in assessed for key in o.key_images}
@@ -168,11 +168,6 @@ def _write_objects(
         path.write_bytes(to_part10(dataset))
         written.append(path)
     return written
-
-
-def _by_instance(paths: Sequence[Path]) -> list[tuple[str, Path]]:
-    headers = ((pydicom.dcmread(p, stop_before_pixels=True, specific_tags=["SOPInstanceUID"]), p) for p in paths)
-    return [(str(header.SOPInstanceUID), path) for header, path in headers]
 
 
 def _summary(outcome: Outcome, title: str) -> RunSummary:

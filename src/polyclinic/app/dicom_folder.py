@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
@@ -57,11 +57,11 @@ class FileProblem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderStudy:
-    """One study of the folder; `files` by series in reading order."""
+    """One study of the folder; `files` is the file of each instance by SOP Instance UID, in reading order."""
 
     study_instance_uid: str
     series: tuple[CaseSeries, ...]
-    files: tuple[tuple[Path, ...], ...]
+    files: Mapping[str, Path]
     sex: str
     age: str
 
@@ -129,13 +129,13 @@ def _header(path: Path, seen: set[str]) -> tuple[Dataset | None, str]:
 
 def _study(uid: str, series: dict[str, list[tuple[Path, Dataset]]]) -> FolderStudy:
     made: list[CaseSeries] = []
-    files: list[tuple[Path, ...]] = []
+    files: dict[str, Path] = {}
     first: Dataset | None = None
     for series_uid, members in sorted(series.items()):
         header = members[0][1]
         first = first or header
         paths = tuple(path for path, _ in members)
-        files.append(paths)
+        files |= {str(each.SOPInstanceUID): path for path, each in members}
         made.append(
             CaseSeries(
                 series_instance_uid=series_uid,
@@ -147,7 +147,7 @@ def _study(uid: str, series: dict[str, list[tuple[Path, Dataset]]]) -> FolderStu
     return FolderStudy(
         study_instance_uid=uid,
         series=tuple(made),
-        files=tuple(files),
+        files=files,
         sex=str(first.get("PatientSex", "")) if first else "",
         age=str(first.get("PatientAge", "")) if first else "",
     )
