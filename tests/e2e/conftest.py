@@ -164,6 +164,14 @@ def measured_phantom(tmp_path_factory: pytest.TempPathFactory) -> SyntheticStudy
     return _phantom(tmp_path_factory.mktemp("measured"), ChestPhantom.small(seed=13, nodule_count=3))
 
 
+@pytest.fixture(scope="session")
+def measured_study(platform: RunningPlatform, measured_phantom: SyntheticStudy) -> SyntheticStudy:
+    """A third study, read but never signed."""
+    platform.send(measured_phantom.folder)
+    platform.wait_until(measured_phantom.uid, "ready")
+    return measured_phantom
+
+
 OTHERS = ("Mueller^Anna", "Zhang^Wei=张^伟", "O'Brien^Sean", "Li^Na=李^娜", "Yamada^Tarou=山田^太郎=やまだ^たろう")
 
 
@@ -215,6 +223,8 @@ def page(context: BrowserContext, platform: RunningPlatform) -> Iterator[Page]:
     refused: list[str] = []
     opened.on("console", lambda m: refused.append(m.text) if "Content Security Policy" in m.text else None)
     yield opened
+    # An answer that was on its way through a patch when the test ended is nobody's error.
+    opened.unroute_all(behavior="ignoreErrors")
     assert thrown == []
     assert refused == []
 

@@ -245,14 +245,6 @@ def decide(page: Page, platform: RunningPlatform, study: SyntheticStudy, finding
     assert answer.ok, answer.text()
 
 
-@pytest.fixture(scope="session")
-def measured_study(platform: RunningPlatform, measured_phantom: SyntheticStudy) -> SyntheticStudy:
-    """A third study, read but never signed."""
-    platform.send(measured_phantom.folder)
-    platform.wait_until(measured_phantom.uid, "ready")
-    return measured_phantom
-
-
 def test_scrolls_windows_and_cuts_planes(
     page: Page, platform: RunningPlatform, measured_study: SyntheticStudy, picture: PictureTaker
 ) -> None:

@@ -104,8 +104,13 @@ export const api = {
   objects: (uid: string) => call<DerivedObject[]>("GET", `${study(uid)}/objects`),
   deliveries: (uid: string) => call<Delivery[]>("GET", `${study(uid)}/deliveries`),
   retryRun: (uid: string, runId: string) => call<Run>("POST", `${study(uid)}/runs/${encodeURIComponent(runId)}/retry`, {}),
+  retryStudy: (uid: string) => call<unknown>("POST", `${study(uid)}/retry`, {}),
+  retryDelivery: (uid: string, key: string) =>
+    call<Delivery>("POST", `${study(uid)}/deliveries/${encodeURIComponent(key)}/retry`, {}),
 };
 
-export const reportPdfAddress = (uid: string, lang: Language): string => `${ROOT}${study(uid)}/report.pdf?lang=${lang}`;
+/** Without a revision, of the newest. */
+export const reportPdfAddress = (uid: string, lang: Language, revision?: number): string =>
+  `${ROOT}${study(uid)}/report.pdf?lang=${lang}${revision === undefined ? "" : `&revision=${revision}`}`;
 
 export const eventsAddress = `${ROOT}/events`;

@@ -170,3 +170,17 @@ export function useRetryRun(uid: string) {
     onSettled: () => rereadStudy(client, uid),
   });
 }
+
+/** Take up again what failed as a whole: reading the study, or making objects of its signed report. */
+export function useRetryStudy(uid: string) {
+  const client = useQueryClient();
+  return useMutation({ mutationFn: () => api.retryStudy(uid), onSettled: () => rereadStudy(client, uid) });
+}
+
+export function useRetryDelivery(uid: string) {
+  const client = useQueryClient();
+  return useMutation({
+    mutationFn: (key: string) => api.retryDelivery(uid, key),
+    onSettled: () => rereadStudy(client, uid),
+  });
+}

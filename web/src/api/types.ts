@@ -39,11 +39,13 @@ export interface WorklistRow {
   fraction: number;
   urgency: Urgency;
   urgency_reason: string;
+  /** Why it failed, or what the reader should know: no agent, images after signing, what was not delivered. */
   reason: string;
   finding_count: number;
   undecided: number;
   received_at: string;
   priors: number;
+  /** Images with a known identifier but other bytes. */
   kept_aside: number;
 }
 
@@ -172,6 +174,11 @@ export interface Signature {
   sha256: string;
 }
 
+/** A signature of one revision; images that came later made the next revision. */
+export interface SignedRevision extends Signature {
+  revision: number;
+}
+
 export interface Prior {
   study_instance_uid: string;
   study_date: string;
@@ -187,7 +194,10 @@ export interface Study {
   runs: Run[];
   findings: FindingView[];
   priors: Prior[];
+  /** Of the newest revision. */
   signature: Signature | null;
+  /** Every signature, first one first. */
+  signed_revisions: SignedRevision[];
 }
 
 export type Attenuation = "solid" | "part-solid" | "ground-glass" | "calcified";
@@ -253,6 +263,8 @@ export interface DerivedObject {
 }
 
 export interface Delivery {
+  /** Names it where it is sent again. */
+  key: string;
   destination: string;
   kind: string;
   state: "queued" | "sent" | "failed";

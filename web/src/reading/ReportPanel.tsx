@@ -3,21 +3,22 @@ import { Button, Loader, Tooltip } from "@mantine/core";
 import type { ReactElement } from "react";
 import { useTranslation } from "react-i18next";
 import { reportPdfAddress } from "../api/client";
-import type { FindingView, Language, Report, ReportSentence } from "../api/types";
+import type { FindingView, Language, Report, ReportSentence, Study } from "../api/types";
 import { formatTimestamp } from "../ui/dicomFormat";
 import { Icon } from "../ui/icons";
 import { hint } from "../ui/keys";
 import { Delivered } from "./Delivered";
 import { chipsOf, obstacle } from "./findingText";
+import { EarlierReports, StudyNotice } from "./StudyNotice";
 
 const BASES = new Set(["acquisition", "undecided", "normal", "not-assessed", "abstained", "comparison"]);
 
-export function ReportPanel({ uid, lang, report, failed, studyState, findings, litId, onHover, onJump, onSign, onRetry }: {
+export function ReportPanel({ uid, lang, report, failed, study, findings, litId, onHover, onJump, onSign, onRetry }: {
   uid: string;
   lang: Language;
   report: Report | undefined;
   failed: boolean;
-  studyState: string;
+  study: Study;
   findings: readonly FindingView[];
   litId: string | null;
   onHover: (findingId: string | null) => void;
@@ -26,7 +27,8 @@ export function ReportPanel({ uid, lang, report, failed, studyState, findings, l
   onRetry: () => void;
 }): ReactElement {
   const { t } = useTranslation();
-  const why = obstacle(report, findings, studyState);
+  const { state, reason } = study.row;
+  const why = obstacle(report, findings, state);
   return (
     <section className="report" aria-label={t("report.title")} data-report-state={report?.state} lang={report?.language}>
       <header className="panel-head">
@@ -47,6 +49,8 @@ export function ReportPanel({ uid, lang, report, failed, studyState, findings, l
         )}
       </header>
       <div className="report-body">
+        <StudyNotice uid={uid} state={state} reason={reason} />
+        <EarlierReports uid={uid} lang={lang} revision={study.revision} signed={study.signed_revisions} />
         {report === undefined && !failed && <p className="quiet"><Loader size={12} color="gray" /> {t("report.loading")}</p>}
         {failed && report === undefined && (
           <p className="quiet" role="alert">{t("report.failed")} <button type="button" className="plain link" onClick={onRetry}>{t("app.retry")}</button></p>
@@ -72,7 +76,7 @@ export function ReportPanel({ uid, lang, report, failed, studyState, findings, l
             </div>
           </div>
         )}
-        {report?.state === "final" && <Delivered uid={uid} underWay={studyState === "signed"} />}
+        {report?.state === "final" && <Delivered uid={uid} underWay={state === "signed"} stuck={reason !== ""} />}
       </div>
     </section>
   );

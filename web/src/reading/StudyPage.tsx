@@ -155,7 +155,7 @@ function Reading({ uid, read, person }: { uid: string; read: Study; person: Pers
             edit: (view, edit) => decisions.decide({ view, decision: "edit", edit }, after(view)),
             reopen,
           }} />
-        <ReportPanel uid={uid} lang={lang} report={report.data} failed={report.isError} studyState={study.row.state} findings={findings}
+        <ReportPanel uid={uid} lang={lang} report={report.data} failed={report.isError} study={study} findings={findings}
           litId={litId} onHover={setLitId} onJump={jump} onSign={openSigning} onRetry={() => void report.refetch()} />
       </aside>
       <SignDialog opened={signing} report={report.data} findings={findings} person={person} busy={decisions.signing || !reportIsFresh}

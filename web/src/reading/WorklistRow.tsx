@@ -21,20 +21,34 @@ export function WorklistHead(): ReactElement {
   );
 }
 
+/** What else there is to know of the study, quietly: the state itself stays the loudest word. */
+function Reason({ text }: { text: string }): ReactElement | null {
+  if (text === "") return null;
+  return (
+    <Tooltip label={text} multiline maw={420}>
+      <i className="row-reason" role="img" aria-label={text}><Icon name="warning" size={13} /></i>
+    </Tooltip>
+  );
+}
+
 function StateCell({ row }: { row: WorklistRow }): ReactElement {
   const { t } = useTranslation();
   const stepName = useStepName();
   if (isInProgress(row.state)) {
     return (
       <span className="c-state stacked">
-        <span className="line"><StudyStateChip state={row.state} /><small title={stepName(row.step)}>{stepName(row.step)}</small></span>
+        <span className="line">
+          <StudyStateChip state={row.state} />
+          <Reason text={row.reason} />
+          <small title={stepName(row.step)}>{stepName(row.step)}</small>
+        </span>
         <Progress fraction={row.fraction} label={t(`state.${row.state}`)} />
       </span>
     );
   }
   if (row.state === "failed") {
     return (
-      <Tooltip label={`${row.reason}. ${t("worklist.retryRuns")}`} multiline maw={420}>
+      <Tooltip label={<>{row.reason !== "" && <div>{row.reason}</div>}{t("worklist.retryRuns")}</>} multiline maw={420}>
         <span className="c-state stacked">
           <StudyStateChip state={row.state} />
           <small className="reason">{row.reason}</small>
@@ -42,7 +56,7 @@ function StateCell({ row }: { row: WorklistRow }): ReactElement {
       </Tooltip>
     );
   }
-  return <span className="c-state"><StudyStateChip state={row.state} /></span>;
+  return <span className="c-state"><StudyStateChip state={row.state} /><Reason text={row.reason} /></span>;
 }
 
 function Urgency({ row }: { row: WorklistRow }): ReactElement {

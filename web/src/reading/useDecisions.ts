@@ -1,29 +1,16 @@
 /** Decide, sign, add and retry, with what the reader is told about it. */
-import { notifications } from "@mantine/notifications";
-import { useQueryClient } from "@tanstack/react-query";
 import { useTranslation } from "react-i18next";
-import { ApiError } from "../api/client";
-import { type DecideVariables, rereadStudy, useAddFinding, useDecide, useRetryRun, useSign } from "../api/queries";
+import { type DecideVariables, useAddFinding, useDecide, useRetryRun, useSign } from "../api/queries";
 import type { FindingView, Language, NewFinding } from "../api/types";
+import { useTelling } from "./useTelling";
 
 export function useDecisions(uid: string, lang: Language, signed: boolean) {
   const { t } = useTranslation();
-  const client = useQueryClient();
   const decide = useDecide(uid, lang);
   const add = useAddFinding(uid, lang);
   const sign = useSign(uid, lang);
   const retry = useRetryRun(uid);
-
-  const tell = (message: string, color = "gray"): void => {
-    notifications.show({ message, color, withCloseButton: false });
-  };
-  const explain = (error: Error, conflict: string, failed: string): void => {
-    if (error instanceof ApiError && error.isConflict) {
-      tell(conflict, "yellow");
-      void rereadStudy(client, uid);
-    } else if (error instanceof ApiError && error.isOffline) tell(t("signIn.unreachable"), "red");
-    else tell(error.message === "" ? failed : `${failed} ${error.message}`, "red");
-  };
+  const { tell, explain } = useTelling(uid);
 
   return {
     tell,
