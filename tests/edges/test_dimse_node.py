@@ -280,3 +280,23 @@ def test_logs_hold_no_patient_data(node: DimseNode, part10: Make) -> None:
     text = str(logs)
     for secret in ("Wang", "小东", "P-1", "Secret", "SECRET", "19600102", stable_uid("study", "1"), "ACC-1"):
         assert secret not in text
+
+
+def test_an_unexpected_error_is_logged_without_its_text(
+    node: DimseNode, part10: Make, archive: SqlArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "cannot read 'Secret^Name'"
+
+    def breaks(*_args: object, **_options: object) -> None:
+        raise ValueError(text)
+
+    monkeypatch.setattr(archive, "store_dataset", breaks)
+    with capture_logs() as logs:
+        (answer,) = send([part10()], peer(node))
+        until(lambda: any(entry["event"] == "dimse.association-ended" for entry in logs))
+    assert answer.status == 0x0110
+    (failed,) = [entry for entry in logs if entry["event"] == "dimse.store-failed"]
+    assert failed["error"] == "ValueError"
+    assert "breaks" in failed["frames"]
+    assert "Secret" not in str(logs)
+    assert not any(entry.get("exc_info") for entry in logs), "a rendered exception shows its text"

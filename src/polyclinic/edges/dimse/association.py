@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -84,9 +85,9 @@ class Association:
             reason = aborted.what
             if aborted.reason is not None:
                 self._wire.abort(aborted.reason)
-        except Exception:
+        except Exception as error:  # noqa: BLE001 - whatever broke ends this association only
             reason = "failed"
-            log.exception("dimse.association-failed", peer=self._peer)
+            log.error("dimse.association-failed", peer=self._peer, **_what_broke(error))
             self._wire.abort(wire.NOT_SPECIFIED)
         finally:
             if self._number is not None:
@@ -199,9 +200,9 @@ class Association:
             self.refused += 1
             log.warning("dimse.store-refused", peer=self._peer, code=error.code, size_bytes=len(request.dataset))
             return status_of(error)
-        except Exception:
+        except Exception as error:  # noqa: BLE001 - whatever broke refuses this instance only
             self.refused += 1
-            log.exception("dimse.store-failed", peer=self._peer, size_bytes=len(request.dataset))
+            log.error("dimse.store-failed", peer=self._peer, size_bytes=len(request.dataset), **_what_broke(error))
             return PROCESSING_FAILURE
         self.stored += 1
         return KEPT_ASIDE if receipt is Receipt.KEPT_ASIDE else SUCCESS
@@ -244,3 +245,8 @@ SERVICES: Mapping[int, Service] = {
 
 def _printable(ae_title: str) -> str:
     return "".join(c for c in ae_title if c.isascii() and c.isprintable())[:16]
+
+
+def _what_broke(error: Exception) -> dict[str, str]:
+    """Kind and place of an unexpected error for the log; never its text, which may quote the data set."""
+    return {"error": type(error).__name__, "frames": "".join(traceback.format_tb(error.__traceback__))}
