@@ -1,0 +1,12 @@
+"""Routing rules and fetched priors."""
+
+from __future__ import annotations
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Routing rules and fetched priors."""

@@ -1,0 +1,12 @@
+"""Deletion, retention, search and integrity of the archive."""
+
+from __future__ import annotations
+
+revision = "0006"
+down_revision = "0005"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Deletion, retention, search and integrity of the archive."""
