@@ -1,0 +1,123 @@
+"""What the record offers to journeys, screens and edges. Every method may be called from any thread and any process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Protocol
+
+from polyclinic.departments.records.patients import (
+    Order,
+    OrderStatus,
+    PatientChange,
+    PatientKey,
+    PatientRecord,
+    PerformedStep,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatientQuery:
+    """Empty fields match everything. Results come by patient id and issuer."""
+
+    patient_id: str = ""
+    issuer: str = ""
+    name: str = ""
+    """The beginning of any word of any component group, case and width folded."""
+    birth_from: date | None = None
+    birth_to: date | None = None
+    sex: str = ""
+    include_merged: bool = False
+    limit: int = 100
+    after: PatientKey | None = None
+    """Only those behind this one: the last of the previous page."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderQuery:
+    """Empty fields match everything. Results come by start of the first step, then order id.
+
+    `modality`, `station_ae_title`, `starts_from` and `starts_to` must hold for one and the same step.
+    """
+
+    order_id: str = ""
+    patient: PatientKey | None = None
+    accession_number: str = ""
+    placer_number: str = ""
+    filler_number: str = ""
+    study_instance_uid: str = ""
+    statuses: frozenset[OrderStatus] = frozenset()
+    modality: str = ""
+    station_ae_title: str = ""
+    starts_from: datetime | None = None
+    starts_to: datetime | None = None
+    limit: int = 1000
+    offset: int = 0
+
+
+class Patients(Protocol):
+    """Identities and their history."""
+
+    def patient(self, key: PatientKey) -> PatientRecord:
+        """As it stands, merged or not. Raises `NotFound` (``records.no-patient``)."""
+
+    def surviving(self, key: PatientKey) -> PatientKey:
+        """The identity that holds now: follows merges; the key itself when it is unknown or not merged."""
+
+    def find_patients(self, query: PatientQuery) -> Sequence[PatientRecord]: ...
+
+    def patient_history(self, key: PatientKey) -> Sequence[PatientChange]:
+        """Oldest first."""
+
+    def put_patient(
+        self, patient: PatientRecord, *, source: str, at: datetime, expected_version: int | None = None
+    ) -> PatientRecord:
+        """Keep; equal content changes nothing.
+
+        Raises
+        ------
+        Conflict
+            ``records.stale-patient`` when `expected_version` is not the kept one; ``records.merged-patient`` when the
+            identity has been merged away.
+        """
+
+    def merge_patients(self, prior: PatientKey, into: PatientKey, *, source: str, at: datetime) -> PatientRecord:
+        """HL7 ADT^A40: `prior` lives on in `into`, with its orders; idempotent. Returns the surviving record.
+
+        Raises
+        ------
+        Conflict
+            ``records.merge-cycle`` when `into` was itself merged into `prior`.
+        """
+
+
+class Orders(Protocol):
+    """Orders, the modality worklist behind them, and what modalities report back."""
+
+    def order(self, order_id: str) -> Order:
+        """Raises `NotFound` (``records.no-order``)."""
+
+    def find_orders(self, query: OrderQuery) -> Sequence[Order]: ...
+
+    def put_order(self, order: Order, *, source: str, at: datetime, expected_version: int | None = None) -> Order:
+        """Keep; equal content changes nothing. Raises `Conflict` (``records.stale-order``)."""
+
+    def order_history(self, order_id: str) -> Sequence[Order]:
+        """All versions, oldest first."""
+
+    def performed_step(self, sop_instance_uid: str) -> PerformedStep:
+        """Raises `NotFound` (``records.no-performed-step``)."""
+
+    def performed_steps(self, study_instance_uid: str) -> Sequence[PerformedStep]:
+        """Of a study, by start."""
+
+    def put_performed_step(self, step: PerformedStep, *, expected_version: int) -> PerformedStep:
+        """Create (`expected_version` 0) or replace; moves the scheduled steps it names along.
+
+        Raises
+        ------
+        Conflict
+            ``records.performed-step-exists``, ``records.stale-performed-step``, or ``records.performed-step-final``
+            once it is completed or discontinued (PS3.4 F.7.2.2.2).
+        """
