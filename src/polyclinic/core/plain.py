@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Mapping
 from datetime import date, datetime
 from enum import Enum
 from typing import Any, TypeVar
@@ -26,7 +27,7 @@ def to_plain(value: object) -> Any:  # noqa: PLR0911 - one return per kind of va
         return value.value
     if isinstance(value, (datetime, date)):
         return value.isoformat()
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(k): to_plain(v) for k, v in value.items()}
     if isinstance(value, (tuple, list)):
         return [to_plain(v) for v in value]
@@ -57,13 +58,13 @@ def _build(hint: Any, data: Any, path: str) -> Any:  # noqa: PLR0911 - one retur
         return _build_union(args, data, path)
     if origin in (tuple, list, frozenset):
         return _build_sequence(origin, args, data, path)
-    if origin is dict:
+    if origin in (dict, Mapping):
         if not isinstance(data, dict):
             raise _mismatch(path, "object")
         return {k: _build(args[1], v, f"{path}.{k}") for k, v in data.items()}
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return _build_dataclass(hint, data, path)
-    if hint is Any:
+    if hint is Any or hint is object:
         return data
     if hint is float and isinstance(data, (int, float)) and not isinstance(data, bool):
         return float(data)

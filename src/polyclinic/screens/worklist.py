@@ -12,9 +12,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Engine, RowMapping, and_, func, or_, select
 
 from polyclinic.core.errors import NotFound, Rejected
+from polyclinic.core.names import fold_name
 from polyclinic.departments.archive import schema
 from polyclinic.departments.archive.arrivals import Arrivals
-from polyclinic.departments.archive.matching import fold_name
 from polyclinic.departments.reading.contracts import StudyState
 from polyclinic.departments.reading.tables import study_status
 

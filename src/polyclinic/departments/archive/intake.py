@@ -9,7 +9,7 @@ from typing import Any
 
 from polyclinic.core.errors import Rejected
 from polyclinic.core.ids import is_uid_lenient
-from polyclinic.departments.archive.matching import fold_name
+from polyclinic.core.names import fold_name
 from polyclinic.dicom.header import FileMeta, Header, HeaderError, read_file_meta, read_header
 from polyclinic.dicom.text import decode, encodings_of
 

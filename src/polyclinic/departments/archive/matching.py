@@ -6,13 +6,14 @@ QIDO-RS and C-FIND share them, so that both find the same studies.
 from __future__ import annotations
 
 import re
-import unicodedata
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, false, func, literal, or_, true
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 from sqlalchemy.types import Boolean
+
+from polyclinic.core.names import fold_name
 
 HIGHEST = "\U0010ffff"
 DATES = frozenset({"StudyDate", "SeriesDate", "PatientBirthDate"})
@@ -21,7 +22,6 @@ UIDS = frozenset({"StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SO
 INTEGERS = frozenset({"SeriesNumber", "InstanceNumber"})
 _LISTED = frozenset({"Modality", "ModalitiesInStudy"})
 _INTEGER = re.compile(r"[+-]?[0-9]{1,12}", re.ASCII)
-_ACCENTS = re.compile("[\u0300-\u036f]")
 
 
 class _Wildcard(GenericFunction[bool]):
@@ -42,15 +42,6 @@ def _glob(element: Any, compiler: Any, **arguments: Any) -> str:
 def _like(element: Any, compiler: Any, **arguments: Any) -> str:
     column, _, pattern = element.clauses
     return f"{compiler.process(column, **arguments)} LIKE {compiler.process(pattern, **arguments)} ESCAPE '\\'"
-
-
-def fold_name(name: str) -> str:
-    """A person name without what matching leaves out: capitals, accents and empty components at the end of a group.
-
-    Only accents of the Latin, Greek and Cyrillic kind go; marks that make another letter (Japanese, Korean) stay.
-    """
-    bare = unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFD", name))).casefold()
-    return "=".join(group.strip().rstrip("^ ") for group in bare.split("="))
 
 
 def is_universal(value: str) -> bool:
