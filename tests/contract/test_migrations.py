@@ -14,10 +14,11 @@ from polyclinic.departments.access import store as access
 from polyclinic.departments.archive import schema as archive
 from polyclinic.departments.reading import tables as reading
 from polyclinic.departments.records import store as records
+from polyclinic.departments.routing import tables as routing
 from polyclinic.edges.sql.engine import open_engine
 from polyclinic.edges.sql.migrations import migrate
 
-ROOMS: list[MetaData] = [archive.metadata, reading.metadata, records.metadata, access.metadata]
+ROOMS: list[MetaData] = [archive.metadata, reading.metadata, records.metadata, access.metadata, routing.metadata]
 
 
 def test_migrating_an_empty_database_gives_every_table_as_declared(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Which images go where, and which earlier studies are fetched from other archives."""

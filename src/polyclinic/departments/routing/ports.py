@@ -1,0 +1,92 @@
+"""What routing needs from the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from polyclinic.departments.routing.contracts import Destination, PatientIdentity, RemoteStudy
+
+
+class Outlet(Protocol):
+    """An open way to one destination."""
+
+    def send(self, sop_instance_uid: str, alive: Callable[[], None]) -> str:
+        """Send one kept instance, in pieces of bounded size.
+
+        Parameters
+        ----------
+        alive
+            Called again and again while the instance goes out, so that others see that somebody is at it.
+
+        Returns
+        -------
+        str
+            Empty when the destination has it, else why it will never take it.
+
+        Raises
+        ------
+        Unavailable
+            When trying later may help.
+        NotFound
+            When the archive has no such instance any more.
+        """
+
+
+class Outlets(Protocol):
+    """Opens ways to destinations."""
+
+    def open(self, destination: Destination, sop_instance_uids: Sequence[str]) -> AbstractContextManager[Outlet]:
+        """The way for these instances. Connecting may happen with the first `Outlet.send`, which then raises."""
+
+
+class RemoteArchive(Protocol):
+    """Another archive that can be asked for studies (DICOM PS3.4 C)."""
+
+    def find(self, source: Destination, identity: PatientIdentity, *, limit_s: float) -> Sequence[RemoteStudy]:
+        """Every study of the patient id that the archive tells of; body parts where it tells them.
+
+        Raises
+        ------
+        Unavailable
+            ``priors.no-answer``: it cannot be reached, refuses, or took longer than `limit_s`.
+        """
+
+    def fetch(
+        self,
+        source: Destination,
+        study: RemoteStudy,
+        keep: Callable[[Arriving], None],
+        *,
+        retrieve: str,
+        limit_s: float,
+    ) -> None:
+        """Fetch every instance of the study.
+
+        Parameters
+        ----------
+        keep
+            Called for each instance that comes with C-GET; what it raises is told to the archive as a failure.
+        retrieve
+            ``c-get``, or ``c-move``: the instances then come to our own DICOM node.
+
+        Raises
+        ------
+        Unavailable
+            ``priors.no-answer`` or ``priors.not-all``: some instances could not be sent.
+        """
+
+
+class Arriving(Protocol):
+    """One instance on its way in; bytes are valid while it is being kept."""
+
+    @property
+    def sop_class_uid(self) -> str: ...
+    @property
+    def sop_instance_uid(self) -> str: ...
+    @property
+    def transfer_syntax_uid(self) -> str: ...
+    @property
+    def dataset(self) -> bytes | memoryview:
+        """Encoded, without file meta information."""
