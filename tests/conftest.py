@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import dcmwrite
@@ -122,7 +123,7 @@ def open_archive() -> Iterator[Callable[..., SqlArchive]]:
     """Opener of the archive in a folder; what is still open at the end of the test is closed."""
     opened: list[SqlArchive] = []
 
-    def opener(folder: Path, **settings: int) -> SqlArchive:
+    def opener(folder: Path, **settings: Any) -> SqlArchive:
         engine = open_engine(f"sqlite:///{folder / 'index.db'}")
         archive_tables.create_all(engine)
         archive = SqlArchive(engine, folder / "segments", **settings)

@@ -43,7 +43,9 @@ def lose_index(folder: Path) -> None:
 
 def test_entries_are_read_back_and_damage_is_seen() -> None:
     uid = "1." * 31 + "12"  # 64 characters, the longest
-    entry = Entry(name=f"{uid}/{uid}/{uid}.dcm", size_bytes=12345, sha256="ab" * 32, source="CT1", received_at_s=99)
+    entry = Entry(
+        name=f"{uid}/{uid}/{uid}.dcm", size_bytes=12345, sha256="ab" * 32, source="CT1", received_at_us=99_000_007
+    )
     block = pack(entry)
     assert len(block) == 512
     assert unpack(block) == entry
@@ -113,7 +115,7 @@ def test_a_torn_tail_is_cut_and_only_that(tmp_path: Path, open_archive: Open, pa
     (segment,) = tars(tmp_path)
     whole = segment.read_bytes()
     data = part10(2)
-    entry = Entry(name="a/b/c.dcm", size_bytes=len(data), sha256="0" * 64, source="CT1", received_at_s=1)
+    entry = Entry(name="a/b/c.dcm", size_bytes=len(data), sha256="0" * 64, source="CT1", received_at_us=1)
     torn = pack(entry) + data + bytes(padded(len(data)) - len(data))
     segment.write_bytes(whole + torn[:keep])
     again = open_archive(tmp_path)

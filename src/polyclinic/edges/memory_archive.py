@@ -9,16 +9,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
 
-from polyclinic.core.errors import NotFound
+from polyclinic.core.errors import Conflict, NotFound
 from polyclinic.core.people import Patient
 from polyclinic.departments.archive.contracts import (
     DERIVED_SOURCE,
     InstanceRecord,
     Receipt,
+    Removed,
     SeriesRecord,
     StudyRecord,
     StudySnapshot,
 )
+from polyclinic.departments.archive.deletion import check_words
 from polyclinic.departments.archive.intake import Facts, date_of, examine_file, series_values, study_values
 from polyclinic.departments.archive.ports import UnsettledStudy
 
@@ -38,15 +40,24 @@ class _Kept:
 @dataclass(slots=True)
 class _Study:
     kept: list[_Kept] = field(default_factory=list)
-    aside: list[bytes] = field(default_factory=list)
+    aside: list[tuple[str, bytes]] = field(default_factory=list)
+    """SOP Instance UID and bytes."""
     snapshots: list[StudySnapshot] = field(default_factory=list)
+    settled: set[str] = field(default_factory=set)
+    """Instances of the latest snapshot that have stayed."""
 
 
 class InMemoryArchive:
     """`polyclinic.departments.archive.ports.Archive` in dictionaries; `clock` gives the time of receipt."""
 
-    def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        held: Callable[[StudyRecord], bool] = lambda _: False,
+    ) -> None:
         self._clock = clock
+        self._held = held
         self._lock = threading.RLock()
         self._instances: dict[str, _Kept] = {}
         self._studies: dict[str, _Study] = {}
@@ -62,8 +73,8 @@ class InMemoryArchive:
                 if same_syntax and here.part10[here.dataset_offset :] == data[meta.dataset_offset :]:
                     return Receipt.SAME
                 aside = self._studies[here.record.study_instance_uid].aside
-                if data not in aside:
-                    aside.append(data)
+                if (facts.sop_instance_uid, data) not in aside:
+                    aside.append((facts.sop_instance_uid, data))
                 return Receipt.KEPT_ASIDE
             record = InstanceRecord(
                 sop_instance_uid=facts.sop_instance_uid,
@@ -85,6 +96,38 @@ class InMemoryArchive:
             self._studies.setdefault(facts.study_instance_uid, _Study()).kept.append(kept)
             return Receipt.NEW
 
+    def delete(
+        self,
+        study_instance_uid: str,
+        *,
+        series_instance_uid: str | None = None,
+        sop_instance_uid: str | None = None,
+        reason: str,
+        by: str,
+    ) -> Removed:
+        """See `Archive.delete`; nothing but the snapshots stays on record here."""
+        check_words(reason, by)
+        with self._lock:
+            study = self._study(study_instance_uid)
+            if self._held(_study_record(study_instance_uid, study)):
+                raise Conflict("archive.on-hold", "The study is on legal hold: take it off the list of holds first")
+            gone = {
+                k.record.sop_instance_uid: k.record.size_bytes
+                for k in study.kept
+                if series_instance_uid in (None, k.record.series_instance_uid)
+                and sop_instance_uid in (None, k.record.sop_instance_uid)
+            }
+            if not gone:
+                kind = "series" if sop_instance_uid is None else "instance"
+                raise NotFound(f"archive.no-{kind}", f"There is no such {kind}: check its UID")
+            beside = sum(len(data) for uid, data in study.aside if uid in gone)
+            study.kept = [k for k in study.kept if k.record.sop_instance_uid not in gone]
+            study.aside = [pair for pair in study.aside if pair[0] not in gone]
+            study.settled -= set(gone)
+            for uid in gone:
+                del self._instances[uid]
+            return Removed(instances=len(gone), size_bytes=sum(gone.values()) + beside)
+
     def study(self, study_instance_uid: str) -> StudyRecord:
         """See `Archive.study`."""
         with self._lock:
@@ -93,7 +136,7 @@ class InMemoryArchive:
     def studies(self, *, limit: int = 100, offset: int = 0) -> tuple[StudyRecord, ...]:
         """See `Archive.studies`."""
         with self._lock:
-            records = [_study_record(uid, study) for uid, study in self._studies.items()]
+            records = [_study_record(uid, study) for uid, study in self._studies.items() if study.kept]
         records.sort(key=lambda r: (r.last_received_at, r.study_instance_uid), reverse=True)
         return tuple(records[offset : offset + limit])
 
@@ -141,8 +184,7 @@ class InMemoryArchive:
         with self._lock:
             for uid, study in self._studies.items():
                 times = [k.record.received_at for k in study.kept if not k.derived]
-                settled = len(study.snapshots[-1].sop_instance_uids) if study.snapshots else 0
-                if len(times) > settled:
+                if len(times) > len(study.settled):
                     found.append(
                         UnsettledStudy(
                             study_instance_uid=uid,
@@ -161,6 +203,7 @@ class InMemoryArchive:
             uids = tuple(sorted(k.record.sop_instance_uid for k in study.kept if not k.derived))
             if not uids:
                 raise NotFound("archive.no-study", "There is no such study: check its Study Instance UID")
+            study.settled = set(uids)
             if study.snapshots and study.snapshots[-1].sop_instance_uids == uids:
                 return study.snapshots[-1]
             made = StudySnapshot(
@@ -196,10 +239,10 @@ class InMemoryArchive:
         return tuple(sorted(found, key=lambda r: (r.study_date, r.study_time), reverse=True))
 
     def _study(self, study_instance_uid: str) -> _Study:
-        try:
-            return self._studies[study_instance_uid]
-        except KeyError:
-            raise NotFound("archive.no-study", "There is no such study: check its Study Instance UID") from None
+        study = self._studies.get(study_instance_uid)
+        if study is None or not study.kept:
+            raise NotFound("archive.no-study", "There is no such study: check its Study Instance UID")
+        return study
 
 
 def _nulls_first(number: int | None) -> tuple[bool, int]:

@@ -29,6 +29,10 @@ class AlreadyIndexed(Exception):
     """Another process stored the same SOP Instance UID in the same moment."""
 
 
+class InstanceGone(Exception):
+    """The instance that another was to be kept aside of has been deleted in the same moment."""
+
+
 @dataclass(slots=True)
 class Arrival:
     """One instance on its way into the index. `row` holds the columns of its table."""
@@ -86,7 +90,9 @@ class Committer:
         self._known: set[tuple[str, str]] = set()
         self._insert = Prepared(engine, insert(schema.instance), *schema.instance.c.keys())
         self._count_series = Prepared(engine, _COUNT_SERIES, "instance_count")
-        self._count_study = Prepared(engine, _COUNT_STUDY, "instance_count", "primary_count", "last_received_at_us")
+        self._count_study = Prepared(
+            engine, _COUNT_STUDY, "instance_count", "primary_count", "first_received_at_us", "last_received_at_us"
+        )
 
     def commit(self, arrival: Arrival) -> None:
         """Block until the row of `arrival` is committed.
@@ -148,12 +154,7 @@ class Committer:
                 self._insert.run(cursor, *(arrival.row for arrival in new))
                 self._count(connection, cursor, new, learned)
             for arrival in asides:
-                connection.execute(insert(schema.aside), arrival.row)
-                connection.execute(
-                    update(schema.study)
-                    .where(schema.study.c.study_instance_uid == arrival.row["study_instance_uid"])
-                    .values(kept_aside_count=schema.study.c.kept_aside_count + 1)
-                )
+                _put_aside(connection, arrival)
             note_sealed(connection, self._segments, older_than_s=_SEALED_FOR_SURE_S)
         if len(self._known) > _KNOWN_SERIES:
             self._known.clear()
@@ -171,10 +172,15 @@ class Committer:
             if key not in self._known:
                 _introduce(connection, arrivals[0])
                 learned.add(key)
-            self._count_series.run(cursor, {"study": key[0], "series": key[1], "n": len(arrivals)})
+            counted = {"study": key[0], "series": key[1], "n": len(arrivals)}
+            self._count_series.run(cursor, counted)
+            if cursor.rowcount == 0:  # it was known, and has been deleted since, maybe by another process
+                _introduce(connection, arrivals[0])
+                self._count_series.run(cursor, counted)
+            times = [a.row["received_at_us"] for a in arrivals]
             primary = [a.row["received_at_us"] for a in arrivals if not a.row["derived"]]
             numbers = {"study": key[0], "n": len(arrivals), "primary": len(primary), "last": max(primary, default=0)}
-            self._count_study.run(cursor, numbers)
+            self._count_study.run(cursor, numbers | {"first": min(times)})
 
 
 _SERIES, _STUDY = schema.series.c, schema.study.c
@@ -189,11 +195,31 @@ _COUNT_STUDY = (
     .values(
         instance_count=_STUDY.instance_count + bindparam("n"),
         primary_count=_STUDY.primary_count + bindparam("primary"),
+        first_received_at_us=case(
+            (_STUDY.first_received_at_us > bindparam("first"), bindparam("first")), else_=_STUDY.first_received_at_us
+        ),
         last_received_at_us=case(
             (_STUDY.last_received_at_us < bindparam("last"), bindparam("last")), else_=_STUDY.last_received_at_us
         ),
     )
 )
+
+
+def _put_aside(connection: Connection, arrival: Arrival) -> None:
+    """Write the row of what lies beside an instance, unless that one has been deleted."""
+    row = arrival.row
+    here = select(schema.instance.c.sop_instance_uid).where(
+        schema.instance.c.sop_instance_uid == row["sop_instance_uid"]
+    )
+    if connection.execute(here).first() is None:
+        arrival.error = InstanceGone()
+        return
+    connection.execute(insert(schema.aside), row)
+    connection.execute(
+        update(schema.study)
+        .where(schema.study.c.study_instance_uid == row["study_instance_uid"])
+        .values(kept_aside_count=schema.study.c.kept_aside_count + 1)
+    )
 
 
 def _introduce(connection: Connection, arrival: Arrival) -> None:

@@ -86,3 +86,11 @@ class StudySnapshot:
     made_at: datetime
     evidence: str
     """Why the study was held complete, e.g. ``"association ended, quiet for 2.0 s"``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removed:
+    """What a deletion took away; bytes include what was kept aside beside the instances."""
+
+    instances: int
+    size_bytes: int

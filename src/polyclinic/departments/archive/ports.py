@@ -10,6 +10,7 @@ from typing import Protocol
 from polyclinic.departments.archive.contracts import (
     InstanceRecord,
     Receipt,
+    Removed,
     SeriesRecord,
     StudyRecord,
     StudySnapshot,
@@ -28,6 +29,35 @@ class Archive(Protocol):
             ``archive.not-dicom``, ``archive.truncated``, ``archive.missing-uid`` or ``archive.bad-uid``.
         polyclinic.core.errors.Unavailable
             ``archive.out-of-space``: nothing of the instance is kept.
+        """
+
+    def delete(
+        self,
+        study_instance_uid: str,
+        *,
+        series_instance_uid: str | None = None,
+        sop_instance_uid: str | None = None,
+        reason: str,
+        by: str,
+    ) -> Removed:
+        """Take away a study, one of its series or one instance, with what was kept aside of them; for good.
+
+        Who did it and why stays on record with UIDs and hashes, and so do the snapshots. An instance that is sent again
+        is new.
+
+        Parameters
+        ----------
+        reason, by
+            One short line each, without patient data.
+
+        Raises
+        ------
+        NotFound
+            ``archive.no-study``, ``archive.no-series`` or ``archive.no-instance``.
+        Conflict
+            ``archive.on-hold``.
+        Rejected
+            ``archive.no-reason``.
         """
 
     def study(self, study_instance_uid: str) -> StudyRecord:

@@ -127,7 +127,14 @@ class ArchiveReads:
                 .order_by(table.revision.desc())
                 .limit(1)
             ).first()
+            settled = (
+                update(schema.study)
+                .where(schema.study.c.study_instance_uid == study_instance_uid)
+                .values(settled_count=len(uids))
+            )
             if latest is not None and latest.sop_instance_uids == "\n".join(uids):
+                connection.execute(settled)  # an instance of it may have been deleted and sent again
+                connection.commit()
                 return snapshot_of(latest._mapping)
             made = StudySnapshot(
                 study_instance_uid=study_instance_uid,
@@ -144,11 +151,7 @@ class ArchiveReads:
                 "sop_instance_uids": "\n".join(uids),
             }
             connection.execute(insert(schema.snapshot), row)
-            connection.execute(
-                update(schema.study)
-                .where(schema.study.c.study_instance_uid == study_instance_uid)
-                .values(settled_count=len(uids))
-            )
+            connection.execute(settled)
             connection.commit()
             return made
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
@@ -83,7 +82,7 @@ def _recover_segment(engine: Engine, segments: Segments, committer: Committer, p
 def _indexed_offsets(engine: Engine, name: str) -> set[int]:
     found: set[int] = set()
     with engine.connect() as connection:
-        for table in (schema.instance, schema.aside):
+        for table in (schema.instance, schema.aside, schema.deletion):
             found |= set(connection.execute(select(table.c.offset_bytes).where(table.c.segment == name)).scalars())
     return found
 
@@ -112,7 +111,7 @@ def _index(engine: Engine, segments: Segments, committer: Committer, entry: Entr
         here = connection.execute(query).first()
     if entry.is_aside and here is None:
         return False  # the instance it lay beside is gone
-    received_at = datetime.fromtimestamp(entry.received_at_s, UTC)
+    received_at = schema.from_microseconds(entry.received_at_us)
     beside = here if entry.is_aside else None
     try:
         arrival = arrival_of(

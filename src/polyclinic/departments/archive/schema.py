@@ -117,6 +117,27 @@ aside = Table(
     Index("ix_archive_kept_aside_segment", "segment", "offset_bytes"),
 )
 
+deletion = Table(
+    "archive_deletion",  # one row for each deleted entry; no names
+    metadata,
+    Column("segment", String(64), primary_key=True),
+    Column("offset_bytes", BigInteger, primary_key=True),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("sop_instance_uid", _UID, nullable=False),
+    Column("series_instance_uid", _UID, nullable=False),
+    Column("study_instance_uid", _UID, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("kept_aside", Boolean, nullable=False),
+    Column("received_at_us", BigInteger, nullable=False),
+    Column("reason", String(200), nullable=False),
+    Column("deleted_by", String(80), nullable=False),
+    Column("deleted_at_us", BigInteger, nullable=False),
+    Column("voided", Boolean, nullable=False),  # whether the entry's header says so too, durably
+    Index("ix_archive_deletion_study", "study_instance_uid", "deleted_at_us"),
+    Index("ix_archive_deletion_instance", "sop_instance_uid"),
+    Index("ix_archive_deletion_open", "segment", sqlite_where=text("NOT voided"), postgresql_where=text("NOT voided")),
+)
+
 segment = Table(
     "archive_segment",  # only segments that will not grow have a row
     metadata,

@@ -6,32 +6,21 @@ coordination beyond picking an idle lane. An entry is durable when `Segments.app
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import os
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from polyclinic.core.errors import NotFound, Unavailable
-from polyclinic.departments.archive.entries import (
-    BLOCK,
-    END_OF_ARCHIVE,
-    VOID,
-    Entry,
-    pack,
-    padded,
-    unpack,
-)
+from polyclinic.departments.archive.entries import BLOCK, END_OF_ARCHIVE, VOID, Entry, pack, padded, unpack
+from polyclinic.departments.archive.lanes import NO_SPACE, Draft, Lane, sync_folder, write_all
 
 SEGMENT_BYTES = 256 * 1024 * 1024
-_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _READ_BYTES = 1024 * 1024
 _LONGEST_READ_BYTES = 1024 * 1024 * 1024
 
@@ -43,39 +32,6 @@ class Place:
     segment: str
     offset_bytes: int
     size_bytes: int
-
-
-class _Lane:
-    """One segment that is being written."""
-
-    def __init__(self, folder: Path) -> None:
-        self.name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}.tar"
-        self.size_bytes = 0
-        self.descriptor = os.open(folder / self.name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o640)
-        fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        sync_folder(folder)
-
-    def append(self, header: bytes, buffers: Sequence[bytes | memoryview], size_bytes: int) -> int:
-        """Write and make durable; returns the offset of the file's first byte. Nothing stays when it fails."""
-        start = self.size_bytes
-        end = start + BLOCK + padded(size_bytes)
-        pad = b"\0" * (padded(size_bytes) - size_bytes)
-        try:
-            _write_all(self.descriptor, [header, *buffers, pad], start)
-            os.fdatasync(self.descriptor)
-        except OSError:
-            os.ftruncate(self.descriptor, start)
-            raise
-        self.size_bytes = end
-        return start + BLOCK
-
-    def seal(self) -> None:
-        """End the archive as tar wants it and let go of the file."""
-        try:
-            _write_all(self.descriptor, [END_OF_ARCHIVE], self.size_bytes)
-            os.fdatasync(self.descriptor)
-        finally:
-            os.close(self.descriptor)
 
 
 class Segments:
@@ -96,7 +52,9 @@ class Segments:
         self._segment_bytes = segment_bytes
         folder.mkdir(parents=True, exist_ok=True)
         sync_folder(folder.parent)
-        self._idle: list[_Lane | None] = [None] * lanes
+        self._idle: list[Lane | None] = [None] * (lanes + 1)
+        self._drafts_left = lanes
+        """Drafts wait for their sender, so one lane is always left to those who do not."""
         self._closed = False
         self._available = threading.Condition()
         self._sealed: list[tuple[float, str, int]] = []
@@ -116,37 +74,84 @@ class Segments:
         except OSError as error:
             raise storage_failure(error) from error
 
+    def draft(self) -> Draft | None:
+        """An entry to be written while it arrives, or None when none can be begun without waiting."""
+        with self._available:
+            if self._closed or not self._drafts_left or not self._idle:
+                return None
+            self._drafts_left -= 1
+            lane = self._idle.pop()
+        try:
+            return Draft(self._ready(lane), self._end_draft)
+        except OSError:  # a full disk: whoever appends is told so
+            self._end_draft(None, None)
+            return None
+
+    def complete(self, draft: Draft, entry: Entry) -> Place:
+        """Make the entry of a draft durable; raises as `append`."""
+        try:
+            offset = draft.complete(entry)
+        except OSError as error:
+            raise storage_failure(error) from error
+        return Place(segment=draft.segment, offset_bytes=offset, size_bytes=entry.size_bytes)
+
+    def _end_draft(self, lane: Lane | None, error: OSError | None) -> None:
+        with self._available:
+            self._drafts_left += 1
+        self._give_back(lane, error)
+
     @contextmanager
-    def _lane(self) -> Iterator[_Lane]:
+    def _lane(self) -> Iterator[Lane]:
         with self._available:
             while not self._idle and not self._closed:
                 self._available.wait()
             if self._closed:
-                raise Unavailable("archive.closed", "The archive is shutting down: send again later")
+                raise _closed()
             lane = self._idle.pop()
-        kept: _Lane | None = lane
+        failure: OSError | None = None
         try:
-            if lane is not None and lane.size_bytes >= self._segment_bytes:
-                kept = None
-                lane.seal()
-                self._note_sealed(lane)
-                lane = None
-            if lane is None:
-                kept = lane = _Lane(self.folder)
+            lane = self._ready(lane)
+        except OSError:
+            self._give_back(None, None)
+            raise
+        try:
             yield lane
         except OSError as error:
-            if error.errno not in _NO_SPACE and kept is not None:
-                # After a failed sync the kernel may have dropped the pages: what is in this file is read back
-                # and checked at the next start, and nothing is added to it.
-                os.close(kept.descriptor)
-                kept = None
+            failure = error
             raise
         finally:
-            with self._available:
-                self._idle.append(kept)
+            self._give_back(lane, failure)
+
+    def _ready(self, lane: Lane | None) -> Lane:
+        """A lane with room."""
+        if lane is not None and lane.size_bytes >= self._segment_bytes:
+            lane.seal()
+            self._note_sealed(lane)
+            lane = None
+        return Lane(self.folder) if lane is None else lane
+
+    def _give_back(self, lane: Lane | None, error: OSError | None) -> None:
+        if lane is not None and error is not None:
+            if error.errno in NO_SPACE:
+                lane.cut()
+            else:
+                # After a failed sync the kernel may have dropped the pages: what is in this file is read back
+                # and checked at the next start, and nothing is added to it.
+                os.close(lane.descriptor)
+                lane = None
+        with self._available:
+            if self._closed:
+                self._seal([lane])
+            else:
+                self._idle.append(lane)
                 self._available.notify()
 
-    def _note_sealed(self, lane: _Lane) -> None:
+    def _seal(self, lanes: Sequence[Lane | None]) -> None:
+        for lane in filter(None, lanes):
+            lane.seal()
+            self._note_sealed(lane)
+
+    def _note_sealed(self, lane: Lane) -> None:
         self._sealed.append((time.monotonic(), lane.name, lane.size_bytes + len(END_OF_ARCHIVE)))
 
     def take_sealed(self, *, older_than_s: float = 0.0) -> list[tuple[str, int]]:
@@ -159,12 +164,23 @@ class Segments:
             self._sealed = [sealed for sealed in self._sealed if sealed[0] > before]
         return [(name, size_bytes) for _, name, size_bytes in due]
 
-    def void(self, place: Place) -> None:
-        """Mark an entry as not counting; used when its index row could not be written."""
-        entry = Entry(name=VOID, size_bytes=place.size_bytes, sha256="", source="", received_at_s=0)
-        with (self.folder / place.segment).open("r+b", buffering=0) as file:
-            _write_all(file.fileno(), [pack(entry)], place.offset_bytes - BLOCK)
-            os.fdatasync(file.fileno())
+    def void(self, *places: Place) -> None:
+        """Mark entries as not counting, durably; those of a segment that is gone need no mark.
+
+        Raises
+        ------
+        OSError
+            As the disk says.
+        """
+        by_segment: dict[str, list[Place]] = {}
+        for place in places:
+            by_segment.setdefault(place.segment, []).append(place)
+        for name, of_segment in by_segment.items():
+            with suppress(FileNotFoundError), (self.folder / name).open("r+b", buffering=0) as file:
+                for place in of_segment:
+                    entry = Entry(name=VOID, size_bytes=place.size_bytes, sha256="", source="", received_at_us=0)
+                    write_all(file.fileno(), [pack(entry)], place.offset_bytes - BLOCK)
+                os.fdatasync(file.fileno())
 
     def read(self, place: Place, start: int = 0, stop: int | None = None) -> bytes:
         """Bytes ``[start, stop)`` of a kept file.
@@ -217,9 +233,7 @@ class Segments:
         """Seal what is being written. Nothing may be stored afterwards."""
         with self._available:
             self._closed = True
-            for lane in [lane for lane in self._idle if lane is not None]:
-                lane.seal()
-                self._note_sealed(lane)
+            self._seal(self._idle)
             self._idle = []
             self._available.notify_all()
 
@@ -260,32 +274,24 @@ def digest(descriptor: int, offset_bytes: int, size_bytes: int) -> str:
     return sha256.hexdigest()
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def sha256_of(buffers: Sequence[bytes | memoryview]) -> str:
+    """SHA-256 of bytes that come in pieces."""
+    sha256 = hashlib.sha256()
+    for buffer in buffers:
+        sha256.update(buffer)
+    return sha256.hexdigest()
 
 
 def storage_failure(error: OSError) -> Unavailable:
     """What a failed write means to the sender."""
-    if error.errno in _NO_SPACE:
+    if error.errno in NO_SPACE:
         return Unavailable("archive.out-of-space", "The archive's disk is full: make room, then send again")
     return Unavailable("archive.storage-failed", "The archive could not write to its disk: check it, then send again")
 
 
+def _closed() -> Unavailable:
+    return Unavailable("archive.closed", "The archive is shutting down: send again later")
+
+
 def _lost() -> NotFound:
     return NotFound("archive.lost-bytes", "The bytes of this instance are not on the disk: restore its segment")
-
-
-def _write_all(descriptor: int, buffers: Sequence[bytes | memoryview], offset: int) -> None:
-    pending = [memoryview(b) for b in buffers if len(b)]
-    while pending:
-        written = os.pwritev(descriptor, pending, offset)
-        offset += written
-        while pending and written >= len(pending[0]):
-            written -= len(pending.pop(0))
-        if pending and written:
-            pending[0] = pending[0][written:]

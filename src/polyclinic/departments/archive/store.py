@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,15 +16,24 @@ from sqlalchemy.exc import OperationalError
 from polyclinic.core.errors import PolyclinicError, Rejected
 from polyclinic.departments.archive import schema
 from polyclinic.departments.archive.arrivals import Arrivals
-from polyclinic.departments.archive.commit import AlreadyIndexed, Committer, arrival_of, index_failure, note_sealed
-from polyclinic.departments.archive.contracts import Receipt
+from polyclinic.departments.archive.commit import (
+    AlreadyIndexed,
+    Committer,
+    InstanceGone,
+    arrival_of,
+    index_failure,
+    note_sealed,
+)
+from polyclinic.departments.archive.contracts import Receipt, Removed, StudyRecord
+from polyclinic.departments.archive.deletion import delete_instances, finish_deletions
 from polyclinic.departments.archive.entries import MAX_ENTRY_BYTES, Entry, aside_name, entry_name
 from polyclinic.departments.archive.file_meta import file_meta
+from polyclinic.departments.archive.incoming import Incoming
 from polyclinic.departments.archive.intake import Facts, examine_dataset, examine_file
 from polyclinic.departments.archive.prepared import Pinned, Prepared
 from polyclinic.departments.archive.reads import ArchiveReads
 from polyclinic.departments.archive.recovery import recover
-from polyclinic.departments.archive.segments import SEGMENT_BYTES, Place, Segments
+from polyclinic.departments.archive.segments import SEGMENT_BYTES, Place, Segments, sha256_of
 
 log = structlog.get_logger(__name__)
 
@@ -43,10 +51,18 @@ class SqlArchive(ArchiveReads):
         Where segments are kept.
     segment_bytes, lanes
         See `polyclinic.departments.archive.segments.Segments`.
+    held
+        Whether a study is on legal hold, which keeps it from being deleted.
     """
 
     def __init__(
-        self, engine: Engine, segments_folder: Path, *, segment_bytes: int = SEGMENT_BYTES, lanes: int = 4
+        self,
+        engine: Engine,
+        segments_folder: Path,
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+        lanes: int = 4,
+        held: Callable[[StudyRecord], bool] = lambda _: False,
     ) -> None:
         super().__init__(engine, Segments(segments_folder, segment_bytes=segment_bytes, lanes=lanes), Arrivals())
         self._committer = Committer(engine, self.segments)
@@ -55,6 +71,8 @@ class SqlArchive(ArchiveReads):
         self._is_known = Prepared(engine, known)
         self._claims: dict[str, threading.Event] = {}
         self._claiming = threading.Lock()
+        self._held = held
+        finish_deletions(engine, self.segments)
         recovered = recover(engine, self.segments, self._committer)
         if recovered.indexed or recovered.cut:
             log.info("archive.recovered", indexed=recovered.indexed, cut=recovered.cut)
@@ -67,6 +85,28 @@ class SqlArchive(ArchiveReads):
         with self.engine.connect() as connection:
             note_sealed(connection, self.segments)
             connection.commit()
+
+    def delete(
+        self,
+        study_instance_uid: str,
+        *,
+        series_instance_uid: str | None = None,
+        sop_instance_uid: str | None = None,
+        reason: str,
+        by: str,
+    ) -> Removed:
+        """See `Archive.delete`."""
+        return delete_instances(
+            self.engine,
+            self.segments,
+            study_instance_uid,
+            series_instance_uid,
+            sop_instance_uid,
+            reason=reason,
+            by=by,
+            at=datetime.now(UTC),
+            held=self._held,
+        )
 
     def store(self, part10: bytes | memoryview, *, source: str) -> Receipt:
         """See `Archive.store`."""
@@ -82,6 +122,7 @@ class SqlArchive(ArchiveReads):
         transfer_syntax_uid: str,
         source: str,
         association: int | None = None,
+        incoming: Incoming | None = None,
     ) -> Receipt:
         """Keep a dataset as it came over the network, behind file meta information of ours.
 
@@ -95,6 +136,8 @@ class SqlArchive(ArchiveReads):
             Calling AE title; goes to (0002,0016) too.
         association
             Number from `Arrivals.opened`.
+        incoming
+            What `incoming` gave for the same command, when it has taken the whole dataset.
 
         Raises
         ------
@@ -108,30 +151,58 @@ class SqlArchive(ArchiveReads):
             raise Rejected("archive.other-uid", "Dataset and command name different instances: check the sender")
         if association is not None:
             self.arrivals.sent(association, facts.study_instance_uid)
+        if incoming is None:
+            incoming = self.incoming(
+                sop_class_uid=sop_class_uid,
+                sop_instance_uid=sop_instance_uid,
+                transfer_syntax_uid=transfer_syntax_uid,
+                source=source,
+            )
+            incoming.take(memoryview(dataset), last=True)
+        return self._keep(facts, [incoming.meta, dataset], len(incoming.meta), source, incoming)
+
+    def incoming(self, *, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, source: str) -> Incoming:
+        """To be given the bytes of a dataset while they arrive, then to be kept by `store_dataset` or abandoned."""
         meta = file_meta(
             sop_class_uid=sop_class_uid,
             sop_instance_uid=sop_instance_uid,
             transfer_syntax_uid=transfer_syntax_uid,
             source_ae_title=source,
         )
-        return self._keep(facts, [meta, dataset], len(meta), source)
+        return Incoming(self.segments, meta)
 
-    def _keep(self, facts: Facts, buffers: Sequence[bytes | memoryview], dataset_offset: int, source: str) -> Receipt:
+    def _keep(
+        self,
+        facts: Facts,
+        buffers: Sequence[bytes | memoryview],
+        dataset_offset: int,
+        source: str,
+        incoming: Incoming | None = None,
+    ) -> Receipt:
         size_bytes = sum(map(len, buffers))
         if size_bytes > MAX_ENTRY_BYTES:
             raise Rejected("archive.too-large", "An instance of more than 8 GB cannot be kept: split it at the source")
         with self._claim(facts.sop_instance_uid):
-            here = self._row(facts.sop_instance_uid) if self._knows(facts.sop_instance_uid) else None
-            if here is None:
-                try:
-                    self._append(facts, buffers, dataset_offset, source, beside=None)
-                    return Receipt.NEW
-                except AlreadyIndexed:
-                    here = self._row(facts.sop_instance_uid)
-            dataset = [memoryview(buffers[0])[dataset_offset:], *buffers[1:]]
-            if here.transfer_syntax_uid == facts.transfer_syntax_uid and self._holds(here, dataset):
-                return Receipt.SAME
-            return self._keep_aside(here, facts, buffers, dataset_offset, source)
+            while True:
+                with suppress(AlreadyIndexed, InstanceGone):  # another process has just stored or deleted it
+                    return self._keep_once(facts, buffers, dataset_offset, source, incoming)
+
+    def _keep_once(
+        self,
+        facts: Facts,
+        buffers: Sequence[bytes | memoryview],
+        dataset_offset: int,
+        source: str,
+        incoming: Incoming | None,
+    ) -> Receipt:
+        here = self._row(facts.sop_instance_uid) if self._knows(facts.sop_instance_uid) else None
+        if here is None:
+            self._append(facts, buffers, dataset_offset, source, beside=None, incoming=incoming)
+            return Receipt.NEW
+        dataset = [memoryview(buffers[0])[dataset_offset:], *buffers[1:]]
+        if here.transfer_syntax_uid == facts.transfer_syntax_uid and self._holds(here, dataset):
+            return Receipt.SAME
+        return self._keep_aside(here, facts, buffers, dataset_offset, source)
 
     def _knows(self, sop_instance_uid: str) -> bool:
         driver: Any = self.engine.dialect.loaded_dbapi
@@ -177,14 +248,13 @@ class SqlArchive(ArchiveReads):
         self, here: Any, facts: Facts, buffers: Sequence[bytes | memoryview], dataset_offset: int, source: str
     ) -> Receipt:
         table = schema.aside.c
-        digest = _sha256(buffers)
+        digest = sha256_of(buffers)
         with self.engine.connect() as connection:
             known = connection.execute(
                 select(table.sha256).where(table.sop_instance_uid == facts.sop_instance_uid, table.sha256 == digest)
             ).first()
         if known is None:
-            with suppress(AlreadyIndexed):  # another process has just kept the same bytes aside
-                self._append(facts, buffers, dataset_offset, source, beside=here)
+            self._append(facts, buffers, dataset_offset, source, beside=here)
             log.warning("archive.kept-aside", sop_class_uid=facts.sop_class_uid, size_bytes=sum(map(len, buffers)))
         return Receipt.KEPT_ASIDE
 
@@ -196,34 +266,28 @@ class SqlArchive(ArchiveReads):
         source: str,
         *,
         beside: Any,
+        incoming: Incoming | None = None,
     ) -> None:
         """Bytes first, then the row; when the row fails the bytes are marked as not counting."""
         now = datetime.now(UTC)
-        digest = _sha256(buffers)
+        digest = sha256_of(buffers) if incoming is None else incoming.sha256()
         name = entry_name(facts.study_instance_uid, facts.series_instance_uid, facts.sop_instance_uid)
         entry = Entry(
             name=name if beside is None else aside_name(name, digest),
             size_bytes=sum(map(len, buffers)),
             sha256=digest,
             source=source,
-            received_at_s=int(now.timestamp()),
+            received_at_us=schema.to_microseconds(now),
         )
-        place = self.segments.append(entry, buffers)
+        place = self.segments.append(entry, buffers) if incoming is None else incoming.keep(entry, buffers)
         try:
             self._committer.commit(
                 arrival_of(facts, entry, place, dataset_offset=dataset_offset, received_at=now, beside=beside)
             )
-        except (PolyclinicError, AlreadyIndexed):
+        except (PolyclinicError, AlreadyIndexed, InstanceGone):
             self.segments.void(place)
             raise
 
 
 def _place(row: Any) -> Place:
     return Place(segment=row.segment, offset_bytes=row.offset_bytes, size_bytes=row.size_bytes)
-
-
-def _sha256(buffers: Sequence[bytes | memoryview]) -> str:
-    sha256 = hashlib.sha256()
-    for buffer in buffers:
-        sha256.update(buffer)
-    return sha256.hexdigest()

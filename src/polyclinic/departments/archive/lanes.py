@@ -1,0 +1,173 @@
+"""One segment that is being written, and an entry that is written into it while it arrives."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from polyclinic.departments.archive.entries import BLOCK, END_OF_ARCHIVE, Entry, pack, padded
+
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_PAGE = 4096
+_SYNC_FILE_RANGE_WRITE = 2
+
+
+class Lane:
+    """A segment that belongs to this process and to one thread at a time.
+
+    Behind the last whole entry there is never anything that could be taken for another: an entry's header is written
+    after its data, and what an abandoned draft left is cut off by a block of zeros.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}.tar"
+        self.size_bytes = 0
+        self._written_bytes = 0
+        """Behind this nothing was ever written."""
+        self.descriptor = os.open(folder / self.name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o640)
+        fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        sync_folder(folder)
+
+    def append(self, header: bytes, buffers: Sequence[bytes | memoryview], size_bytes: int) -> int:
+        """Write and make durable; returns the offset of the file's first byte. Nothing stays when it fails."""
+        try:
+            write_all(self.descriptor, [header, *buffers, *self._ending(size_bytes)], self.size_bytes)
+            return self._synced(size_bytes)
+        except OSError:
+            self.cut()
+            raise
+
+    def write_ahead(self, buffers: Sequence[bytes | memoryview], offset_bytes: int) -> None:
+        """Write data of an entry that has no header yet and let the disk begin with it; raises `OSError`."""
+        start = self.size_bytes + BLOCK + offset_bytes
+        end = start + sum(map(len, buffers))
+        self._written_bytes = max(self._written_bytes, end)
+        write_all(self.descriptor, buffers, start)
+        _start_writing(self.descriptor, start, end)
+
+    def complete(self, header: bytes, size_bytes: int) -> int:
+        """Put header and padding around what was written ahead and make it durable; returns as `append`."""
+        try:
+            write_all(self.descriptor, self._ending(size_bytes), self.size_bytes + BLOCK + size_bytes)
+            write_all(self.descriptor, [header], self.size_bytes)
+            return self._synced(size_bytes)
+        except OSError:
+            self.cut()
+            raise
+
+    def cut(self) -> None:
+        """Drop what was written behind the last whole entry."""
+        os.ftruncate(self.descriptor, self.size_bytes)
+        self._written_bytes = self.size_bytes
+
+    def seal(self) -> None:
+        """End the archive as tar wants it and let go of the file."""
+        try:
+            self.cut()
+            write_all(self.descriptor, [END_OF_ARCHIVE], self.size_bytes)
+            os.fdatasync(self.descriptor)
+        finally:
+            os.close(self.descriptor)
+
+    def _ending(self, size_bytes: int) -> list[bytes]:
+        """Padding to whole blocks, and a block of zeros where an abandoned draft reaches further."""
+        end = self.size_bytes + BLOCK + padded(size_bytes)
+        return [bytes(padded(size_bytes) - size_bytes + (BLOCK if self._written_bytes > end else 0))]
+
+    def _synced(self, size_bytes: int) -> int:
+        os.fdatasync(self.descriptor)
+        start = self.size_bytes
+        self.size_bytes = start + BLOCK + padded(size_bytes)
+        self._written_bytes = max(self._written_bytes, self.size_bytes)
+        return start + BLOCK
+
+
+class Draft:
+    """An entry that is written while it arrives, on a lane of its own.
+
+    Parameters
+    ----------
+    lane
+        Lent for this entry.
+    give_back
+        Called once with the lane, and the error that it met, if any.
+    """
+
+    def __init__(self, lane: Lane, give_back: Callable[[Lane, OSError | None], None]) -> None:
+        self._lane: Lane | None = lane
+        self._give_back = give_back
+        self.segment = lane.name
+        self.size_bytes = 0
+
+    def write(self, buffers: Sequence[bytes | memoryview]) -> bool:
+        """Add data. False when the disk did not take them: the draft is then gone, and nothing of it is kept."""
+        if self._lane is None:
+            return False
+        try:
+            self._lane.write_ahead(buffers, self.size_bytes)
+        except OSError as error:
+            self._end(error)
+            return False
+        self.size_bytes += sum(map(len, buffers))
+        return True
+
+    def complete(self, entry: Entry) -> int:
+        """Make the entry durable; returns the offset of its first byte, raises `OSError` when nothing is kept."""
+        assert self._lane is not None
+        assert entry.size_bytes == self.size_bytes
+        try:
+            offset = self._lane.complete(pack(entry), self.size_bytes)
+        except OSError as error:
+            self._end(error)
+            raise
+        self._end(None)
+        return offset
+
+    def abandon(self) -> None:
+        """Forget what was written; nothing happens when the draft is complete or gone."""
+        if self._lane is not None:
+            self._end(None)
+
+    def _end(self, error: OSError | None) -> None:
+        lane, self._lane = self._lane, None
+        if lane is not None:
+            self._give_back(lane, error)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, buffers: Sequence[bytes | memoryview], offset: int) -> None:
+    """Write buffers one behind the other; raises `OSError`."""
+    pending = [memoryview(b) for b in buffers if len(b)]
+    while pending:
+        written = os.pwritev(descriptor, pending, offset)
+        offset += written
+        while pending and written >= len(pending[0]):
+            written -= len(pending.pop(0))
+        if pending and written:
+            pending[0] = pending[0][written:]
+
+
+_sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None)
+"""Linux only: starts writing dirty pages without waiting, so that the sync at the end finds little to do."""
+if _sync_file_range is not None:
+    _sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+
+
+def _start_writing(descriptor: int, start: int, end: int) -> None:
+    first, last = start // _PAGE * _PAGE, end // _PAGE * _PAGE  # a page that is still being filled would go out twice
+    if _sync_file_range is not None and last > first:
+        _sync_file_range(descriptor, first, last - first, _SYNC_FILE_RANGE_WRITE)  # its errors come out of the sync
