@@ -24,11 +24,13 @@ class PatientQuery:
     patient_id: str = ""
     issuer: str = ""
     name: str = ""
-    """The beginning of any word of any component group, case and width folded."""
+    """Each word of it is the beginning of any word of any component group, case and width folded."""
     birth_from: date | None = None
     birth_to: date | None = None
     sex: str = ""
     include_merged: bool = False
+    merged_into: PatientKey | None = None
+    """Only identities that this one has taken over itself; they come whatever `include_merged` says."""
     limit: int = 100
     after: PatientKey | None = None
     """Only those behind this one: the last of the previous page."""
@@ -80,16 +82,29 @@ class Patients(Protocol):
         Conflict
             ``records.stale-patient`` when `expected_version` is not the kept one; ``records.merged-patient`` when the
             identity has been merged away.
+        Rejected
+            ``records.bad-patient``, see `polyclinic.departments.records.rules.check_patient`.
         """
 
     def merge_patients(self, prior: PatientKey, into: PatientKey, *, source: str, at: datetime) -> PatientRecord:
         """HL7 ADT^A40: `prior` lives on in `into`, with its orders; idempotent. Returns the surviving record.
 
+        An unknown `prior` is noted as merged, so that images which still carry it are filed rightly.
+
         Raises
         ------
+        NotFound
+            ``records.no-patient`` when `into` is unknown.
         Conflict
-            ``records.merge-cycle`` when `into` was itself merged into `prior`.
+            ``records.merge-cycle`` when `into` was itself merged into `prior`; ``records.merged-patient`` when `prior`
+            was merged into somebody else before.
         """
+
+    def pending_changes(self, *, limit: int = 100) -> Sequence[PatientChange]:
+        """Changes that the archive has not followed yet, oldest first: a queue that survives a crash."""
+
+    def change_applied(self, change: PatientChange) -> None:
+        """The archive has followed; idempotent."""
 
 
 class Orders(Protocol):
@@ -101,7 +116,15 @@ class Orders(Protocol):
     def find_orders(self, query: OrderQuery) -> Sequence[Order]: ...
 
     def put_order(self, order: Order, *, source: str, at: datetime, expected_version: int | None = None) -> Order:
-        """Keep; equal content changes nothing. Raises `Conflict` (``records.stale-order``)."""
+        """Keep; equal content changes nothing. An order for a merged identity goes to the surviving one.
+
+        Raises
+        ------
+        Conflict
+            ``records.stale-order``.
+        Rejected
+            ``records.bad-order``, see `polyclinic.departments.records.rules.check_order`.
+        """
 
     def order_history(self, order_id: str) -> Sequence[Order]:
         """All versions, oldest first."""
@@ -121,3 +144,7 @@ class Orders(Protocol):
             ``records.performed-step-exists``, ``records.stale-performed-step``, or ``records.performed-step-final``
             once it is completed or discontinued (PS3.4 F.7.2.2.2).
         """
+
+
+class Record(Patients, Orders, Protocol):
+    """Both: the clinical record as one thing."""

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import orjson
-from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, Text, select
+from sqlalchemy import Engine, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from polyclinic.core.errors import NotFound
 from polyclinic.core.plain import from_plain, to_plain
 from polyclinic.departments.records.contracts import ClinicalContext
+from polyclinic.departments.records.order_store import SqlOrders
+from polyclinic.departments.records.patient_store import SqlPatients
+from polyclinic.departments.records.tables import context, metadata
 
-metadata = MetaData()
-
-context = Table(
-    "records_context",
-    metadata,
-    Column("study_instance_uid", String(64), primary_key=True),
-    Column("revision", Integer, primary_key=True),
-    Column("context", Text, nullable=False),
-)
+__all__ = ["RecordsStore", "SqlRecord", "context", "metadata"]
 
 
 class RecordsStore:
@@ -49,3 +44,7 @@ class RecordsStore:
         if text is None:
             raise NotFound("records.no-context", "Nothing was gathered for this study yet; wait until it is read")
         return from_plain(ClinicalContext, orjson.loads(text))
+
+
+class SqlRecord(SqlPatients, SqlOrders):
+    """Port `polyclinic.departments.records.ports.Record`: identities, orders and steps in one database."""
