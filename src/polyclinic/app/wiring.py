@@ -27,7 +27,7 @@ from polyclinic.departments.reading.desk import Desk
 from polyclinic.departments.reading.outbox import Outbox
 from polyclinic.departments.reading.runs import RunStore
 from polyclinic.departments.reading.store import ReadingStore
-from polyclinic.departments.records.store import RecordsStore
+from polyclinic.departments.records.store import RecordsStore, SqlRecord
 from polyclinic.edges.blobs.outcomes import open_outcomes
 from polyclinic.edges.dicomweb.router import dicomweb_router
 from polyclinic.edges.sql.engine import open_engine
@@ -54,6 +54,7 @@ class Services:
     engine: Engine
     archive: SqlArchive
     rooms: Rooms
+    record: SqlRecord
     access: AccessStore
     gate: Gate
     desk: Desk
@@ -101,6 +102,7 @@ def build(settings: Settings, *, observe: Callable[[str, str], None] = unobserve
         engine=engine,
         archive=archive,
         rooms=rooms,
+        record=SqlRecord(engine),
         access=access,
         gate=Gate(
             access,
