@@ -10,6 +10,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import MetaData, text
 
 from polyclinic.core.errors import Rejected
+from polyclinic.departments.access import audit_store as audit
 from polyclinic.departments.access import store as access
 from polyclinic.departments.archive import schema as archive
 from polyclinic.departments.reading import tables as reading
@@ -18,7 +19,7 @@ from polyclinic.departments.routing import tables as routing
 from polyclinic.edges.sql.engine import open_engine
 from polyclinic.edges.sql.migrations import migrate
 
-ROOMS: list[MetaData] = [archive.metadata, reading.metadata, records.metadata, access.metadata, routing.metadata]
+ROOMS: list[MetaData] = [audit.metadata, archive.metadata, reading.metadata, records.metadata, access.metadata, routing.metadata]
 
 
 def test_migrating_an_empty_database_gives_every_table_as_declared(tmp_path: Path) -> None:

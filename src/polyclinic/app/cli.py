@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from polyclinic import __version__
+from polyclinic.app.audit_cli import audit_app
 from polyclinic.app.terminal import wide_console
 from polyclinic.core.errors import PolyclinicError, Rejected, Unavailable
 
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 user_app = typer.Typer(help="Accounts of people.", no_args_is_help=True)
 app.add_typer(user_app, name="user")
+app.add_typer(audit_app, name="audit")
 
 _out = wide_console()
 _err = wide_console(stderr=True)

@@ -77,6 +77,9 @@ class Settings(BaseSettings):
         default=False, description="Send the session cookie over HTTPS only; set it behind a TLS proxy"
     )
     upload_limit_mb: int = Field(default=2048, gt=0, description="Largest request body of DICOMweb uploads in MB")
+    audit_anchor_s: float = Field(
+        default=300.0, gt=0, description="Seconds after which a grown audit ledger is anchored outside its database"
+    )
     log_level: str = Field(
         default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severe level that is logged"
     )

@@ -183,7 +183,9 @@ def create_app(
     app.add_middleware(Guarded, upload_limit_bytes=upload_limit_mb * 1_000_000, loopback_only=loopback_only)
     _add_error_handlers(app)
     for prefix, router, action in routers:
-        app.include_router(router, prefix=prefix, dependencies=[Depends(gate.allow(action))] if action else [])
+        # DICOMweb's routes ask the gate once more, with what they do to which study: that is what is recorded.
+        first = [Depends(gate.allow(action, outer=prefix == "/dicom-web"))] if action else []
+        app.include_router(router, prefix=prefix, dependencies=first)
     _add_health(app, gate, ready, metrics)
     _add_page(app, gate, page.resolve())
     return app

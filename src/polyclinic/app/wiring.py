@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 
 import polyclinic
 from polyclinic.agentkit.manifest import installed_agents
+from polyclinic.app.audit import Auditing, open_audit, recorded_sender
 from polyclinic.app.metrics import house_metrics
 from polyclinic.app.outlets import print_report, sender
 from polyclinic.app.scenarios import load_scenarios
@@ -56,6 +57,7 @@ class Services:
     rooms: Rooms
     record: SqlRecord
     access: AccessStore
+    audit: Auditing
     gate: Gate
     desk: Desk
     worklist: WorklistScreen
@@ -64,6 +66,7 @@ class Services:
     def close(self) -> None:
         """Finish what is being written and let go of the database."""
         self.archive.close()
+        self.audit.close()
         self.archive.engine.dispose()
         self.engine.dispose()
 
@@ -81,6 +84,7 @@ def build(settings: Settings, *, observe: Callable[[str, str], None] = unobserve
     engine = lasting(open_engine(settings.database_url))
     migrate(engine)
     archive = SqlArchive(archive_engine, segments_folder(settings))
+    audit = open_audit(engine, settings)
     rooms = Rooms(
         archive=archive,
         reading=ReadingStore(engine),
@@ -91,7 +95,7 @@ def build(settings: Settings, *, observe: Callable[[str, str], None] = unobserve
         agents=installed_agents(settings.agents_extra, settings.agents),
         scenarios=load_scenarios(settings.scenarios),
         render_pdf=print_report,
-        send=sender(settings.dicom_ae_title),
+        send=recorded_sender(sender(settings.dicom_ae_title), audit.recorder),
         destinations=settings.destinations,
         observe=observe,
     )
@@ -104,11 +108,13 @@ def build(settings: Settings, *, observe: Callable[[str, str], None] = unobserve
         rooms=rooms,
         record=SqlRecord(engine),
         access=access,
+        audit=audit,
         gate=Gate(
             access,
             secret=settings.session_secret(),
             lasting_s=settings.session_hours * 3600,
             secure_cookie=settings.session_secure,
+            audit=audit.web,
         ),
         desk=Desk(store=rooms.reading, runs=rooms.runs, facts=RoomFacts(rooms), journeys=Departures(rooms)),
         worklist=worklist,
@@ -136,6 +142,7 @@ def build_app(services: Services, *, ready: Callable[[], bool]) -> FastAPI:
             ("/api/v1", session_router(gate, version=polyclinic.__version__, demo_reader=demo), None),
             ("/api/v1", screens_router(services.worklist, study_screen, services.feed, allow), None),
             ("/api/v1", reading_router(services.desk, rooms.outbox, allow), None),
+            ("/api/v1", services.audit.router(allow), None),
             ("/dicom-web", dicomweb_router(services.archive, authorize), Action.DICOM_SEARCH),
         ),
         page=settings.page,

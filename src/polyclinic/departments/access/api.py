@@ -12,9 +12,11 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import HTTPConnection
 
 from polyclinic.core.errors import Forbidden
 from polyclinic.core.people import Person
+from polyclinic.departments.access.audit_web import Audit, NoAudit
 from polyclinic.departments.access.contracts import Action, Actor, Resource, Session
 from polyclinic.departments.access.rules import OPEN_TO_ALL, csrf_token, decide, same_token
 from polyclinic.departments.access.store import AccessStore
@@ -34,15 +36,19 @@ class Caller:
 
 
 class Allow:
-    """A dependency that lets a request pass or raises; gives the person who asks."""
+    """A dependency that lets a request pass or raises; gives the person who asks.
 
-    def __init__(self, gate: Gate, action: Action) -> None:
+    `outer` stands before routes that ask the gate again by themselves, which is then what is recorded.
+    """
+
+    def __init__(self, gate: Gate, action: Action, *, outer: bool = False) -> None:
         self._gate = gate
         self.action = action
+        self._outer = outer
 
     def __call__(self, request: Request) -> Person:
         study = str(request.path_params.get("study_instance_uid", ""))
-        return self._gate.check(request, self.action, study)
+        return self._gate.check(request, self.action, study, recorded=not self._outer)
 
 
 class Gate:
@@ -56,19 +62,25 @@ class Gate:
         lasting_s: float,
         secure_cookie: bool,
         clock: Callable[[], float] = time.time,
+        audit: Audit | None = None,
     ) -> None:
         self.store = store
+        self.audit: Audit = audit or NoAudit()
         self._secret = secret
         self.lasting_s = lasting_s
         self._secure_cookie = secure_cookie
         self.clock = clock
 
-    def allow(self, action: Action) -> Allow:
+    def allow(self, action: Action, *, outer: bool = False) -> Allow:
         """The dependency for a route that does `action`."""
-        return Allow(self, action)
+        return Allow(self, action, outer=outer)
 
-    def check(self, request: Request, action: Action, study_instance_uid: str = "") -> Person:
+    def check(
+        self, request: HTTPConnection, action: Action, study_instance_uid: str = "", *, recorded: bool = True
+    ) -> Person:
         """Raise unless the asker may; a change that comes with a cookie must carry the page's token.
+
+        Both answers go to the audit ledger, a change before it is done; `recorded` is False where the route asks again.
 
         Raises
         ------
@@ -76,21 +88,31 @@ class Gate:
             ``access.sign-in`` (nobody is signed in), ``access.csrf`` or ``access.forbidden``.
         """
         caller = self.caller(request)
+        try:
+            self._decide(request, caller, action, study_instance_uid)
+        except Forbidden as error:
+            self.audit.refused(request, action, caller.actor, study_instance_uid, code=error.code)
+            raise
+        if recorded:
+            self.audit.passed(request, action, caller.actor, study_instance_uid)
+        return caller.actor.person if caller.actor else NOBODY
+
+    def _decide(self, request: HTTPConnection, caller: Caller, action: Action, study_instance_uid: str) -> None:
         decision = decide(caller.actor, action, Resource(study_instance_uid=study_instance_uid))
         if not decision.allowed:
             if caller.actor is None:
                 raise Forbidden("access.sign-in", "Sign in first")
             raise Forbidden("access.forbidden", f"You may not do this: {decision.reason}")
-        if caller.session is not None and request.method not in _SAFE_METHODS and action not in OPEN_TO_ALL:
+        changes = request.scope.get("method", "GET") not in _SAFE_METHODS and action not in OPEN_TO_ALL
+        if caller.session is not None and changes:
             self.check_csrf(request, caller.session)
-        return caller.actor.person if caller.actor else NOBODY
 
-    def check_csrf(self, request: Request, session: Session) -> None:
+    def check_csrf(self, request: HTTPConnection, session: Session) -> None:
         """Raise when a change does not carry the token of the session."""
         if not same_token(request.headers.get(CSRF_HEADER, ""), csrf_token(self._secret, session.token)):
             raise Forbidden("access.csrf", f"The header {CSRF_HEADER} is missing or old; reload the page")
 
-    def caller(self, request: Request) -> Caller:
+    def caller(self, request: HTTPConnection) -> Caller:
         """Who asks, by bearer token or by cookie; looked up once a request."""
         known = getattr(request.state, "caller", None)
         if isinstance(known, Caller):
@@ -149,17 +171,30 @@ def session_router(gate: Gate, *, version: str, demo_reader: Actor | None = None
     router = APIRouter(tags=["session"], dependencies=[Depends(gate.allow(Action.SESSION_USE))])
     demo = demo_reader is not None
 
+    def recorded(request: Request, action: str, session: Session) -> None:
+        person = session.actor.person
+        gate.audit.session(request, action, person_id=person.person_id, roles=person.roles)
+
     @router.get("/session", operation_id="getSession")
     def get_session(request: Request, response: Response) -> dict[str, Any]:
         session = gate.caller(request).session
         if session is None and demo_reader is not None:
             session = gate.store.open_session(demo_reader, now=gate.clock(), lasting_s=gate.lasting_s)
+            recorded(request, "session.sign-in", session)
             gate.set_cookie(response, session)
         return gate.describe(session, demo=demo, version=version)
 
     @router.post("/session", operation_id="signIn")
-    def sign_in(form: SignIn, response: Response) -> dict[str, Any]:
-        session = gate.store.sign_in(form.name, form.password, now=gate.clock(), lasting_s=gate.lasting_s)
+    def sign_in(form: SignIn, request: Request, response: Response) -> dict[str, Any]:
+        try:
+            session = gate.store.sign_in(form.name, form.password, now=gate.clock(), lasting_s=gate.lasting_s)
+        except Forbidden as error:
+            # Not the name as it was typed: people type their password there.
+            known = gate.store.person_named(form.name)
+            person_id = known.person.person_id if known else ""
+            gate.audit.session(request, "session.sign-in", person_id=person_id, roles=frozenset(), code=error.code)
+            raise
+        recorded(request, "session.sign-in", session)
         gate.set_cookie(response, session)
         return gate.describe(session, demo=demo, version=version)
 
@@ -168,6 +203,7 @@ def session_router(gate: Gate, *, version: str, demo_reader: Actor | None = None
         session = gate.caller(request).session
         if session is not None:
             gate.check_csrf(request, session)
+            recorded(request, "session.sign-out", session)
             gate.store.end_session(session.token)
         response.delete_cookie(COOKIE, path="/")
         return gate.describe(None, demo=demo, version=version)

@@ -41,6 +41,12 @@ class Action(StrEnum):
     DICOM_SEARCH = "dicom.search"
     DICOM_READ = "dicom.read"
     DICOM_STORE = "dicom.store"
+    DICOM_DELETE = "dicom.delete"
+    WORKITEM_READ = "workitem.read"
+    """See UPS workitems, subscribe to them."""
+    WORKITEM_WORK = "workitem.work"
+    """Create, claim, update, finish and cancel UPS workitems."""
+    AUDIT_READ = "audit.read"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

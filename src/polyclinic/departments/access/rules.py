@@ -29,6 +29,10 @@ ALLOWED_ROLES: Mapping[Action, frozenset[Role]] = {
     Action.DICOM_SEARCH: _STAFF | {Role.DEVICE},
     Action.DICOM_READ: _STAFF | {Role.DEVICE},
     Action.DICOM_STORE: frozenset({Role.TECHNICIAN, Role.ADMINISTRATOR, Role.DEVICE}),
+    Action.DICOM_DELETE: frozenset({Role.ADMINISTRATOR}),
+    Action.WORKITEM_READ: _STAFF | {Role.DEVICE},
+    Action.WORKITEM_WORK: frozenset({Role.TECHNICIAN, Role.ADMINISTRATOR, Role.DEVICE}),
+    Action.AUDIT_READ: frozenset({Role.ADMINISTRATOR}),
 }
 """An action that stands neither here nor in `OPEN_TO_ALL` is allowed to nobody."""
 

@@ -60,6 +60,9 @@ def add_store_routes(router: APIRouter, archive: SqlArchive, authorize: Authoriz
                 await run_in_threadpool(keep, archive, part, study, root, outcome)
             finally:
                 part.close()
+        for uid in outcome.studies - {study}:
+            # Which studies came is only known now; the gate records each.
+            await run_in_threadpool(authorize, request, "store", uid)
         if not outcome.kept and not outcome.failed:
             raise Rejected("dicomweb.nothing-sent", "The request holds no instances: send application/dicom parts")
         return Response(orjson.dumps(answer(outcome, root)), outcome.status, media_type=JSON_TYPE)
