@@ -13,6 +13,7 @@ from polyclinic.core.errors import Conflict, NotFound
 from polyclinic.core.people import Patient
 from polyclinic.departments.archive.contracts import (
     DERIVED_SOURCE,
+    QUIET_SOURCES,
     InstanceRecord,
     Receipt,
     Removed,
@@ -34,7 +35,7 @@ class _Kept:
 
     @property
     def derived(self) -> bool:
-        return self.record.source == DERIVED_SOURCE
+        return self.record.source in QUIET_SOURCES
 
 
 @dataclass(slots=True)
@@ -157,7 +158,8 @@ class InMemoryArchive:
                     description=values["description"],
                     body_part=values["body_part"],
                     instance_count=len(of_series),
-                    derived=of_series[0].derived,
+                    derived=of_series[0].record.source == DERIVED_SOURCE,
+                    station_name=values["station_name"],
                 )
             )
         return tuple(sorted(found, key=lambda s: (*_nulls_first(s.series_number), s.series_instance_uid)))

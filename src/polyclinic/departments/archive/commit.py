@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from polyclinic.core.errors import PolyclinicError, Unavailable
 from polyclinic.departments.archive import schema
-from polyclinic.departments.archive.contracts import DERIVED_SOURCE
+from polyclinic.departments.archive.contracts import DERIVED_SOURCE, QUIET_SOURCES
 from polyclinic.departments.archive.entries import Entry
 from polyclinic.departments.archive.intake import Facts, series_values, study_values
 from polyclinic.departments.archive.prepared import Pinned, Prepared
@@ -69,7 +69,7 @@ def arrival_of(
         "rows": facts.rows,
         "columns": facts.columns,
         "number_of_frames": facts.number_of_frames,
-        "derived": entry.source == DERIVED_SOURCE,
+        "derived": entry.source in QUIET_SOURCES,
         "pixel_offset": None if facts.pixel_offset is None else dataset_offset + facts.pixel_offset,
     }
     return Arrival(row, facts)
@@ -115,6 +115,10 @@ class Committer:
             self._lead(group)
         if arrival.error is not None:
             raise arrival.error
+
+    def commit_together(self, arrivals: list[Arrival]) -> None:
+        """Write all in one transaction if possible; the `error` of each says what became of it."""
+        self._write_or_blame(arrivals)
 
     def _lead(self, group: list[Arrival]) -> None:
         try:
@@ -229,7 +233,7 @@ def _introduce(connection: Connection, arrival: Arrival) -> None:
     put = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     of_series = series_values(facts.header)
     keys = {"study_instance_uid": row["study_instance_uid"], "series_instance_uid": row["series_instance_uid"]}
-    counts = {"instance_count": 0, "derived": row["derived"]}
+    counts = {"instance_count": 0, "derived": row["source"] == DERIVED_SOURCE}
     made = connection.execute(put(schema.series).values(keys | of_series | counts).on_conflict_do_nothing())
     first_of_study = put(schema.study).values(
         study_values(facts.header)
@@ -269,8 +273,10 @@ def begin_writing(connection: Connection) -> None:
 
 def note_sealed(connection: Connection, segments: Segments, *, older_than_s: float = 0.0) -> None:
     """Record the segments that will not grow, so that the next start need not read them."""
+    put = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     for name, size_bytes in segments.take_sealed(older_than_s=older_than_s):
-        connection.execute(insert(schema.segment), {"name": name, "size_bytes": size_bytes})
+        row = put(schema.segment).values(name=name, size_bytes=size_bytes)
+        connection.execute(row.on_conflict_do_nothing())  # another process that has just started may know it
 
 
 def index_failure(error: Exception) -> PolyclinicError:

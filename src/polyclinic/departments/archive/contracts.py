@@ -13,6 +13,12 @@ DERIVED_SOURCE = "made-by-polyclinic"
 
 Longer than the 16 characters of an AE title, so that no sender can pass for it."""
 
+PRIOR_SOURCE = "fetched-as-a-prior"
+"""`InstanceRecord.source` of instances that were fetched from another archive to compare with; as long, as quiet."""
+
+QUIET_SOURCES = frozenset({DERIVED_SOURCE, PRIOR_SOURCE})
+"""Instances that never make a study arrive: they are in no snapshot and start no journey."""
+
 
 class Receipt(StrEnum):
     """What became of an instance that arrived."""
@@ -41,7 +47,7 @@ class InstanceRecord:
     size_bytes: int
     received_at: datetime
     source: str
-    """Calling AE title, ``STOW-RS``, or `DERIVED_SOURCE`."""
+    """Calling AE title, ``STOW-RS``, `DERIVED_SOURCE` or `PRIOR_SOURCE`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +60,7 @@ class SeriesRecord:
     body_part: str
     instance_count: int
     derived: bool
+    station_name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
