@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +19,7 @@ from polyclinic.departments.archive.store import SqlArchive
 from polyclinic.edges.sql.engine import open_engine
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))  # modules that several tests share
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

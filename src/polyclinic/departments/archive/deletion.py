@@ -7,8 +7,6 @@ in between is made good by `finish_deletions` at the next start. The bytes thems
 
 from __future__ import annotations
 
-import json
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -28,7 +26,6 @@ from sqlalchemy import (
     literal,
     select,
     true,
-    tuple_,
     update,
 )
 
@@ -37,9 +34,9 @@ from polyclinic.departments.archive import schema
 from polyclinic.departments.archive.commit import begin_writing
 from polyclinic.departments.archive.contracts import Removed, StudyRecord
 from polyclinic.departments.archive.counting import count_again
-from polyclinic.departments.archive.entries import Entry, deletion_name
+from polyclinic.departments.archive.notes import deletion_note
 from polyclinic.departments.archive.reads import study_record
-from polyclinic.departments.archive.segments import Place, Segments, sha256_of
+from polyclinic.departments.archive.segments import Place, Segments
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +73,7 @@ def delete_instances(
             raise _nothing(sop_instance_uid)
         count_again(connection, segments, study_instance_uid)
     finish_deletions(engine, segments)
-    log.info("archive.deleted", instances=removed.instances, size_bytes=removed.size_bytes, by=by, reason=reason)
+    log.info("archive.deleted", instances=removed.instances, size_bytes=removed.size_bytes)
     return removed
 
 
@@ -159,7 +156,7 @@ def finish_deletions(engine: Engine, segments: Segments) -> int:
 def _finish(engine: Engine, segments: Segments, rows: Sequence[Row[Any]]) -> None:
     noted = True
     try:
-        segments.append(*note_of(rows))
+        segments.append(*deletion_note([dict(row._mapping) for row in rows]))
     except Unavailable as error:  # A full disk must not keep anybody from deleting; the note is written another time.
         noted = False
         log.warning("archive.deletion-not-noted", code=error.code)
@@ -177,36 +174,6 @@ def _finish(engine: Engine, segments: Segments, rows: Sequence[Row[Any]]) -> Non
                     .where(_tombstone.segment == place.segment, _tombstone.offset_bytes == place.offset_bytes)
                     .values(voided=True)
                 )
-
-
-def note_of(rows: Sequence[Row[Any]]) -> tuple[Entry, list[bytes]]:
-    """Entry and bytes of the note about tombstones."""
-    columns = [name for name in _TOMBSTONE_COLUMNS if name != "voided"]
-    body = [json.dumps({"columns": columns, "rows": [[row._mapping[c] for c in columns] for row in rows]}).encode()]
-    newest = max(row.deleted_at_us for row in rows)
-    name = deletion_name(f"{newest}-{secrets.token_hex(4)}")
-    digest = sha256_of(body)
-    return Entry(name=name, size_bytes=len(body[0]), sha256=digest, source="", received_at_us=newest), body
-
-
-def rows_of_note(body: bytes) -> Iterator[dict[str, Any]]:
-    """Rows of the tombstones that a note tells of; their entries are void."""
-    note = json.loads(body)
-    for row in note["rows"]:
-        yield dict(zip(note["columns"], row, strict=True)) | {"voided": True}
-
-
-def learn_deletions(connection: Connection, rows: Sequence[dict[str, Any]]) -> int:
-    """Add the tombstones that are not known; how many were not."""
-    keys = tuple_(_tombstone.segment, _tombstone.offset_bytes)
-    new = []
-    for row in rows:
-        known = select(_tombstone.segment).where(keys == tuple_(row["segment"], row["offset_bytes"]))
-        if connection.execute(known).first() is None:
-            new.append(row)
-    if new:
-        connection.execute(insert(schema.deletion), new)
-    return len(new)
 
 
 def place_of(row: Any) -> Place:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -16,8 +16,9 @@ from polyclinic.departments.archive.arrivals import Arrivals
 from polyclinic.departments.archive.commit import begin_writing
 from polyclinic.departments.archive.contracts import InstanceRecord, SeriesRecord, StudyRecord, StudySnapshot
 from polyclinic.departments.archive.intake import date_of
+from polyclinic.departments.archive.notes import snapshot_note
 from polyclinic.departments.archive.ports import KeptFile, UnsettledStudy
-from polyclinic.departments.archive.segments import Place, Segments
+from polyclinic.departments.archive.segments import Place, Segments, lost
 
 
 class ArchiveReads:
@@ -56,14 +57,16 @@ class ArchiveReads:
         """See `Archive.instances`."""
         return tuple(kept.record for kept in self.kept_files(study_instance_uid, series_instance_uid))
 
-    def kept_files(self, study_instance_uid: str, series_instance_uid: str | None = None) -> tuple[KeptFile, ...]:
-        """Instances with where their parts lie; order as `instances`."""
+    def kept_files(
+        self, study_instance_uid: str, series_instance_uid: str | None = None, *, limit: int | None = None
+    ) -> tuple[KeptFile, ...]:
+        """Instances, at most `limit`, with where their parts lie; order as `instances`."""
         instance = schema.instance.c
         query = select(schema.instance).where(instance.study_instance_uid == study_instance_uid)
         if series_instance_uid is not None:
             query = query.where(instance.series_instance_uid == series_instance_uid)
         order = (instance.series_instance_uid, instance.instance_number, instance.sop_instance_uid)
-        return tuple(map(kept_file, self._all(query.order_by(*order))))
+        return tuple(map(kept_file, self._all(query.order_by(*order).limit(limit))))
 
     def kept_file(self, sop_instance_uid: str) -> KeptFile:
         """One instance with where its parts lie. Raises `NotFound` (``archive.no-instance``)."""
@@ -78,15 +81,39 @@ class ArchiveReads:
 
     def read_part(self, kept: KeptFile, start: int = 0, stop: int | None = None) -> bytes:
         """Bytes ``[start, stop)`` of a kept DICOM file."""
-        return self.segments.read(_place(kept), start, stop)
+        try:
+            return self.segments.read(_place(kept), start, stop)
+        except NotFound:
+            return self.segments.read(self._place_now(kept), start, stop)
 
     def stream(self, kept: KeptFile) -> Iterator[bytes]:
         """A kept DICOM file in pieces of bounded size."""
-        return self.segments.chunks(_place(kept))
+        begun = False
+        try:
+            for chunk in self.segments.chunks(_place(kept)):
+                begun = True
+                yield chunk
+        except NotFound:
+            if begun:
+                raise
+            yield from self.segments.chunks(self._place_now(kept))
 
-    def parts(self, kept: KeptFile) -> AbstractContextManager[Callable[[int, int], bytes]]:
+    @contextmanager
+    def parts(self, kept: KeptFile) -> Iterator[Callable[[int, int], bytes]]:
         """Reader of stretches ``(start, stop)`` of a kept DICOM file, for many small reads."""
-        return self.segments.parts(_place(kept))
+        with ExitStack() as stack:
+            try:
+                read = stack.enter_context(self.segments.parts(_place(kept)))
+            except NotFound:
+                read = stack.enter_context(self.segments.parts(self._place_now(kept)))
+            yield read
+
+    def _place_now(self, kept: KeptFile) -> Place:
+        """Where compaction has moved a file whose segment is gone; raises `NotFound` (``archive.lost-bytes``)."""
+        row = self._row(kept.record.sop_instance_uid)
+        if row is None or row.sha256 != kept.record.sha256 or row.segment == kept.segment:
+            raise lost()
+        return Place(segment=row.segment, offset_bytes=row.offset_bytes, size_bytes=row.size_bytes)
 
     def unsettled(self) -> tuple[UnsettledStudy, ...]:
         """See `Archive.unsettled`."""
@@ -150,6 +177,7 @@ class ArchiveReads:
                 "evidence": evidence,
                 "sop_instance_uids": "\n".join(uids),
             }
+            self.segments.append(*snapshot_note(row))  # so that an index made anew goes on with the next revision
             connection.execute(insert(schema.snapshot), row)
             connection.execute(settled)
             connection.commit()
@@ -232,6 +260,7 @@ def series_record(row: RowMapping) -> SeriesRecord:
         body_part=row["body_part"],
         instance_count=row["instance_count"],
         derived=row["derived"],
+        station_name=row["station_name"],
     )
 
 

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import os
+from array import array
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import structlog
 from sqlalchemy import Engine, insert, select
 
 from polyclinic.core.errors import NotFound, Rejected
 from polyclinic.departments.archive import schema
-from polyclinic.departments.archive.commit import AlreadyIndexed, Committer, arrival_of
-from polyclinic.departments.archive.entries import BLOCK, END_OF_ARCHIVE, VOID, Entry
+from polyclinic.departments.archive.commit import AlreadyIndexed, Arrival, Committer, InstanceGone, arrival_of
+from polyclinic.departments.archive.entries import BLOCK, END_OF_ARCHIVE, VOID, Entry, unpack
 from polyclinic.departments.archive.intake import examine_file
+from polyclinic.departments.archive.notes import learn_note
 from polyclinic.departments.archive.segments import Place, Segments, digest, exclusively, scan
 
 log = structlog.get_logger(__name__)
+
+_GROUP = 256
+Progress = Callable[[str, int, int], None]
+"""Told what is done (``"read"`` in bytes, ``"index"`` in entries), how much of it, and of how much."""
+
+
+def _silent(_what: str, _done: int, _total: int) -> None:
+    return
 
 
 @dataclass(slots=True)
@@ -25,31 +38,71 @@ class Recovered:
 
     indexed: int = 0
     cut: int = 0
-    asides: list[tuple[Entry, Place]] = field(default_factory=list)
-    """Entries that are indexed last, because the instance they lie beside may be in any segment."""
+    voided: int = 0
+    """Entries that repeat an indexed or deleted one."""
+    notes: int = 0
+    unreadable: int = 0
 
 
-def recover(engine: Engine, segments: Segments, committer: Committer) -> Recovered:
+@dataclass(slots=True)
+class _Found:
+    """Whole entries without a row: hundreds of thousands when an index is made anew, so no objects."""
+
+    segments: list[str] = field(default_factory=list)
+    received_at_us: array[int] = field(default_factory=lambda: array("q"))
+    numbers: array[int] = field(default_factory=lambda: array("q"))
+    offsets: array[int] = field(default_factory=lambda: array("q"))
+    notes: list[tuple[Entry, Place]] = field(default_factory=list)
+    sealed: list[tuple[str, int]] = field(default_factory=list)
+
+    def add(self, entry: Entry, place: Place) -> None:
+        if entry.is_note:
+            self.notes.append((entry, place))
+            return
+        self.received_at_us.append(entry.received_at_us)
+        self.numbers.append(len(self.segments) - 1)
+        self.offsets.append(place.offset_bytes)
+
+    def in_order(self) -> Iterator[tuple[str, int]]:
+        """Segment and offset, first received first: rows of study and series come from the first instance."""
+        order = np.lexsort((np.asarray(self.offsets), np.asarray(self.numbers), np.asarray(self.received_at_us)))
+        for index in order:
+            yield self.segments[self.numbers[int(index)]], self.offsets[int(index)]
+
+
+def recover(engine: Engine, segments: Segments, committer: Committer, progress: Progress = _silent) -> Recovered:
     """Index whole files that have no row, cut torn tails, and note each segment that nobody writes as sealed.
 
     Reads only segments that the index does not know as sealed; with an empty index that is all of them, so the index
     can be rebuilt from the files alone.
     """
-    result = Recovered()
+    result, found = Recovered(), _Found()
     with engine.connect() as connection:
         sealed = set(connection.execute(select(schema.segment.c.name)).scalars())
-    for path in sorted(segments.folder.glob("*.tar")):
-        if path.name not in sealed:
-            _recover_segment(engine, segments, committer, path, result)
-    for entry, place in result.asides:
-        result.indexed += _index(engine, segments, committer, entry, place)
+    paths = [path for path in sorted(segments.folder.glob("*.tar")) if path.name not in sealed]
+    total, done = sum(path.stat().st_size for path in paths), 0
+    for path in paths:
+        size_bytes = path.stat().st_size
+        _check_segment(engine, path, found, result)
+        done += size_bytes
+        progress("read", done, total)
+    for entry, place in found.notes:
+        result.notes += learn_note(engine, segments, entry, place)
+    _Indexing(engine, segments, committer, result).run(found, progress)
+    with engine.begin() as connection:
+        known = set(connection.execute(select(schema.segment.c.name)).scalars())  # another process may have been here
+        rows = [{"name": name, "size_bytes": size} for name, size in found.sealed if name not in known]
+        if rows:
+            connection.execute(insert(schema.segment), rows)
     return result
 
 
-def _recover_segment(engine: Engine, segments: Segments, committer: Committer, path: Path, result: Recovered) -> None:
+def _check_segment(engine: Engine, path: Path, found: _Found, result: Recovered) -> None:
+    """Find the whole entries without a row, cut what is torn, and seal."""
     with exclusively(path) as descriptor:
         if descriptor is None:
             return  # another process is writing it
+        found.segments.append(path.name)
         known = _indexed_offsets(engine, path.name)
         torn_at: int | None = None
         end = 0
@@ -63,26 +116,19 @@ def _recover_segment(engine: Engine, segments: Segments, committer: Committer, p
                 torn_at = position if torn_at is None else torn_at
                 continue
             torn_at = None  # a lane writes one entry after the other: only the last can be torn
-            if whole:
-                continue
-            place = Place(segment=path.name, offset_bytes=offset, size_bytes=entry.size_bytes)
-            if entry.is_aside:
-                result.asides.append((entry, place))
-            else:
-                result.indexed += _index(engine, segments, committer, entry, place)
+            if not whole:
+                found.add(entry, Place(segment=path.name, offset_bytes=offset, size_bytes=entry.size_bytes))
         end = end if torn_at is None else torn_at
         if known and max(known) > end:
             log.error("archive.damaged-segment", segment=path.name, offset_bytes=end)
             return  # indexed files lie behind the damage: nothing may be cut
-        size_bytes = _seal(descriptor, end, result)
-        with engine.begin() as connection:
-            connection.execute(insert(schema.segment), {"name": path.name, "size_bytes": size_bytes})
+        found.sealed.append((path.name, _seal(descriptor, end, result)))
 
 
 def _indexed_offsets(engine: Engine, name: str) -> set[int]:
     found: set[int] = set()
     with engine.connect() as connection:
-        for table in (schema.instance, schema.aside, schema.deletion):
+        for table in (schema.instance, schema.aside, schema.deletion):  # what was deleted stays so
             found |= set(connection.execute(select(table.c.offset_bytes).where(table.c.segment == name)).scalars())
     return found
 
@@ -99,25 +145,85 @@ def _seal(descriptor: int, end: int, result: Recovered) -> int:
     return sealed
 
 
-def _index(engine: Engine, segments: Segments, committer: Committer, entry: Entry, place: Place) -> bool:
-    try:
-        meta, facts = examine_file(segments.read(place))
-    except (Rejected, NotFound):
-        log.warning("archive.unreadable-entry", segment=place.segment, offset_bytes=place.offset_bytes)
-        return False
-    table = schema.instance.c
-    with engine.connect() as connection:
-        query = select(schema.instance).where(table.sop_instance_uid == facts.sop_instance_uid)
-        here = connection.execute(query).first()
-    if entry.is_aside and here is None:
-        return False  # the instance it lay beside is gone
-    received_at = schema.from_microseconds(entry.received_at_us)
-    beside = here if entry.is_aside else None
-    try:
+class _Indexing:
+    """Gives entries their rows, in groups."""
+
+    def __init__(self, engine: Engine, segments: Segments, committer: Committer, result: Recovered) -> None:
+        self._engine = engine
+        self._segments = segments
+        self._committer = committer
+        self._result = result
+        self._group: list[tuple[Arrival, Entry, Place]] = []
+        self._uids: set[str] = set()
+
+    def run(self, found: _Found, progress: Progress) -> None:
+        total = len(found.offsets)
+        for number, (segment, offset) in enumerate(found.in_order(), 1):
+            header = Place(segment=segment, offset_bytes=offset - BLOCK, size_bytes=BLOCK)
+            entry = unpack(self._segments.read(header))
+            if entry is not None and entry.name != VOID:
+                self._take(entry, Place(segment=segment, offset_bytes=offset, size_bytes=entry.size_bytes))
+            if number % _GROUP == 0 or number == total:
+                self._flush()
+                progress("index", number, total)
+
+    def _take(self, entry: Entry, place: Place) -> None:
+        try:
+            meta, facts = examine_file(self._segments.read(place))
+        except (Rejected, NotFound):
+            log.warning("archive.unreadable-entry", segment=place.segment, offset_bytes=place.offset_bytes)
+            self._result.unreadable += 1
+            return
+        if facts.sop_instance_uid in self._uids:
+            self._flush()
+        here = self._row(facts.sop_instance_uid)
+        if here is not None and here.segment == place.segment and here.offset_bytes == place.offset_bytes:
+            return  # another process has indexed it meanwhile
+        if self._is_superfluous(entry, facts.sop_instance_uid, here):
+            self._segments.void(place)
+            self._result.voided += 1
+            return
+        if entry.is_aside and here is None:
+            return  # the instance it lay beside is gone
+        received_at = schema.from_microseconds(entry.received_at_us)
         arrival = arrival_of(
-            facts, entry, place, dataset_offset=meta.dataset_offset, received_at=received_at, beside=beside
+            facts, entry, place, dataset_offset=meta.dataset_offset, received_at=received_at, beside=here
         )
-        committer.commit(arrival)
-    except AlreadyIndexed:
-        return False
-    return True
+        self._group.append((arrival, entry, place))
+        self._uids.add(facts.sop_instance_uid)
+
+    def _is_superfluous(self, entry: Entry, sop_instance_uid: str, here: Any) -> bool:
+        """Whether a row stands for another entry with the same bytes, or a tombstone for what this one repeats."""
+        if here is not None and here.sha256 == entry.sha256:
+            return True
+        beside, tombstone = schema.aside.c, schema.deletion.c
+        queries = [
+            select(beside.segment).where(beside.sop_instance_uid == sop_instance_uid, beside.sha256 == entry.sha256)
+        ]
+        if entry.moved:
+            queries.append(
+                select(tombstone.segment).where(
+                    tombstone.sop_instance_uid == sop_instance_uid,
+                    tombstone.sha256 == entry.sha256,
+                    tombstone.received_at_us == entry.received_at_us,
+                )
+            )
+        with self._engine.connect() as connection:
+            return any(connection.execute(query.limit(1)).first() is not None for query in queries)
+
+    def _row(self, sop_instance_uid: str) -> Any:
+        with self._engine.connect() as connection:
+            query = select(schema.instance).where(schema.instance.c.sop_instance_uid == sop_instance_uid)
+            return connection.execute(query).first()
+
+    def _flush(self) -> None:
+        group, self._group = self._group, []
+        self._uids.clear()
+        if not group:
+            return
+        self._committer.commit_together([arrival for arrival, _, _ in group])
+        for arrival, _, _ in group:
+            if arrival.error is None:
+                self._result.indexed += 1
+            elif not isinstance(arrival.error, (AlreadyIndexed, InstanceGone)):  # these: another process was first
+                raise arrival.error

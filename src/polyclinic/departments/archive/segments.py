@@ -200,13 +200,13 @@ class Segments:
         try:
             descriptor = os.open(self.folder / place.segment, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError as error:
-            raise _lost() from error
+            raise lost() from error
         try:
             position = start
             while position < stop:
                 data = os.pread(descriptor, min(chunk_bytes, stop - position), place.offset_bytes + position)
                 if not data:
-                    raise _lost()
+                    raise lost()
                 position += len(data)
                 yield data
         finally:
@@ -218,7 +218,7 @@ class Segments:
         try:
             descriptor = os.open(self.folder / place.segment, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError as error:
-            raise _lost() from error
+            raise lost() from error
 
         def read(start: int, stop: int) -> bytes:
             stop = min(stop, place.size_bytes)
@@ -293,5 +293,6 @@ def _closed() -> Unavailable:
     return Unavailable("archive.closed", "The archive is shutting down: send again later")
 
 
-def _lost() -> NotFound:
+def lost() -> NotFound:
+    """The error of an instance whose bytes are gone."""
     return NotFound("archive.lost-bytes", "The bytes of this instance are not on the disk: restore its segment")

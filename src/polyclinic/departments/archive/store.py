@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,8 @@ from polyclinic.departments.archive.incoming import Incoming
 from polyclinic.departments.archive.intake import Facts, examine_dataset, examine_file
 from polyclinic.departments.archive.prepared import Pinned, Prepared
 from polyclinic.departments.archive.reads import ArchiveReads
-from polyclinic.departments.archive.recovery import recover
+from polyclinic.departments.archive.recovery import Recovered, recover
+from polyclinic.departments.archive.reindex import hold_open
 from polyclinic.departments.archive.segments import SEGMENT_BYTES, Place, Segments, sha256_of
 
 log = structlog.get_logger(__name__)
@@ -41,7 +44,8 @@ log = structlog.get_logger(__name__)
 class SqlArchive(ArchiveReads):
     """`polyclinic.departments.archive.ports.Archive` on segments and SQL tables.
 
-    Opening it repairs what a crash left: whole files without a row are indexed, torn ones are cut.
+    Opening it repairs what a crash left: whole files without a row are indexed, torn ones are cut. It raises
+    `Conflict` (``archive.in-use``) while the index is made anew.
 
     Parameters
     ----------
@@ -72,10 +76,11 @@ class SqlArchive(ArchiveReads):
         self._claims: dict[str, threading.Event] = {}
         self._claiming = threading.Lock()
         self._held = held
+        self._lock: int | None = hold_open(segments_folder)
         finish_deletions(engine, self.segments)
         recovered = recover(engine, self.segments, self._committer)
-        if recovered.indexed or recovered.cut:
-            log.info("archive.recovered", indexed=recovered.indexed, cut=recovered.cut)
+        if recovered != Recovered():
+            log.info("archive.recovered", **asdict(recovered))
 
     def close(self) -> None:
         """Finish the segments that are being written."""
@@ -85,6 +90,9 @@ class SqlArchive(ArchiveReads):
         with self.engine.connect() as connection:
             note_sealed(connection, self.segments)
             connection.commit()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def delete(
         self,
