@@ -107,7 +107,7 @@ def test_the_order_of_instances_and_a_second_run_change_nothing() -> None:
 def test_steps_are_timed_and_gaps_are_declared() -> None:
     outcome = judged()
     assert [name for name, _ in outcome.seconds][:2] == ["read volume", "segment lungs"]
-    assert "bones" in outcome.not_assessed
+    assert any(phrase.startswith("bones") for phrase in outcome.not_assessed)
 
 
 def refused(datasets: list[Dataset] | tuple[Dataset, ...], modality: str = "CT") -> Abstained:

@@ -292,6 +292,8 @@ def _sentences_of_agents() -> list[str]:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and _writes_sentence(node):
                 found += [text for argument in node.args[-1:] if (text := _literal(argument))]
+            elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Check":
+                found += [_literal(keyword.value) for keyword in node.keywords if keyword.arg == "organ"]
             elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "NOT_ASSESSED":
                 found += ast.literal_eval(node.value)
     return found
@@ -301,7 +303,7 @@ def _writes_sentence(call: ast.Call) -> bool:
     name = call.func
     if isinstance(name, ast.Attribute):
         return name.attr == "append" and getattr(name.value, "id", "") in ("limits", "own", "said")
-    return getattr(name, "id", "") == "Unsuitable"
+    return getattr(name, "id", "") in ("Unsuitable", "NotSeen")
 
 
 def _literal(node: ast.expr) -> str:

@@ -64,3 +64,13 @@ CALCIFIED = _local("calcified", "Calcified")
 
 # More measurements
 SOLID_COMPONENT = _local("solid-component", "Mean diameter of the solid component")
+
+# How a measurement stands to its published limits (DICOM CID 222)
+INTERPRETATION = _local("interpretation", "Interpretation")
+WITHIN_LIMITS = _sct("17621005", "Normal")
+BEYOND_LIMITS = _sct("263654008", "Abnormal")
+MEASURED_ONLY = _local("measured-only", "Measured without a published limit")
+
+# Chest CT beside the lungs
+THORACIC_SPINE = _sct("122495006", "Thoracic spine structure")
+BONE_DENSITY = _local("vertebral-attenuation", "Trabecular attenuation of a vertebra")

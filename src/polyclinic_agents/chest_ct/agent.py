@@ -14,11 +14,12 @@ from polyclinic.agentkit.outcome import Abstained, Assessed, Fact, Outcome
 from polyclinic.core import codes
 from polyclinic.core.errors import Rejected
 from polyclinic.dicom.volume import Volume, read_volume
-from polyclinic_agents.chest_ct import proposals
+from polyclinic_agents.chest_ct import proposals, spine
+from polyclinic_agents.chest_ct.check import Check, Checked, Chest, NotSeen
 from polyclinic_agents.chest_ct.densitometry import OPAQUE_SHARE, Density, densities, density_limits
 from polyclinic_agents.chest_ct.lungs import LEFT, RIGHT, Lungs, find_lungs
 from polyclinic_agents.chest_ct.nodules import find_nodules, proposed
-from polyclinic_agents.chest_ct.proposals import Origin
+from polyclinic_agents.chest_ct.origin import Origin
 from polyclinic_agents.chest_ct.scan import Scan, turn
 from polyclinic_agents.chest_ct.series_choice import THICK_MM, Choice, choose
 from polyclinic_agents.chest_ct.suitability import Unsuitable, check_lungs, check_volume, lung_limits
@@ -30,12 +31,15 @@ NOT_ASSESSED = (
     "mediastinum and hila",
     "heart and great vessels",
     "coronary calcium",
-    "bones",
+    "bones other than the attenuation of the spine",
     "chest wall",
     "upper abdomen",
     "comparison with priors",
 )
 MAX_TRIES = 3
+
+CHECKS: tuple[Check, ...] = (spine.CHECK,)
+"""What is looked at beside lungs and nodules, in the order of the report."""
 
 
 def run(case: Case, tools: Tools) -> Outcome:
@@ -80,6 +84,7 @@ class _Run:
 
     def __init__(self, case: Case, choice: Choice, tools: Tools, manifest: Manifest, network: Model) -> None:
         self._choice = choice
+        self._context = case.context
         self._tools = tools
         self._manifest = manifest
         self._network = network
@@ -136,17 +141,40 @@ class _Run:
                 *proposals.volume_findings(lungs, self._origin, limits),
             )
             masks = proposals.masks(scan, lungs, shown, nodules)
+        others = self._others(Chest(scan=scan, lungs=lungs, origin=self._origin, context=dict(self._context)))
         self._tools.progress("done", 1.0)
         return Assessed(
             agent=self._manifest.source,
             series_instance_uid=self._origin.series_instance_uid,
-            findings=findings,
-            masks=masks,
-            key_images=proposals.key_images(nodules),
-            facts=facts + _results(density, lungs, len(every), len(shown)),
-            normal=() if nodules or thick else (codes.PULMONARY_NODULE,),
-            not_assessed=(("lung nodules (slices thicker than 5 mm)", *NOT_ASSESSED) if thick else NOT_ASSESSED),
+            findings=(*findings, *others.findings),
+            masks=(*masks, *others.masks),
+            key_images=(*proposals.key_images(nodules), *others.key_images),
+            facts=(*facts, *_results(density, lungs, len(every), len(shown)), *others.facts),
+            normal=(*(() if nodules or thick else (codes.PULMONARY_NODULE,)), *others.normal),
+            not_assessed=(
+                *(("lung nodules (slices thicker than 5 mm)",) if thick else ()),
+                *others.not_assessed,
+                *NOT_ASSESSED,
+            ),
             seconds=tuple(self._seconds),
+        )
+
+    def _others(self, chest: Chest) -> Checked:
+        """Every check of `CHECKS`; one that cannot see its organ says so and costs nothing else."""
+        seen: list[Checked] = []
+        for number, check in enumerate(CHECKS):
+            with self._step(check.organ, 0.7 + 0.25 * number / len(CHECKS)):
+                try:
+                    seen.append(check.look(chest))
+                except NotSeen as unseen:
+                    seen.append(Checked(not_assessed=(f"{check.organ} ({unseen.reason})",)))
+        return Checked(
+            findings=tuple(finding for one in seen for finding in one.findings),
+            masks=tuple(mask for one in seen for mask in one.masks),
+            key_images=tuple(image for one in seen for image in one.key_images),
+            facts=tuple(fact for one in seen for fact in one.facts),
+            normal=tuple(code for one in seen for code in one.normal),
+            not_assessed=tuple(phrase for one in seen for phrase in one.not_assessed),
         )
 
     @contextmanager

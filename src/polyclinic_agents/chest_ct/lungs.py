@@ -34,6 +34,19 @@ MIN_LUNG_ML = 150.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CoarseChest:
+    """Body, lungs and airways on the coarse grid."""
+
+    grid: Coarse
+    body: BoolArray
+    """The body with everything it encloses; without table and clothes."""
+    lungs: LabelArray
+    """`RIGHT`, `LEFT`; closed over vessels and small opacities."""
+    airway: BoolArray
+    """Trachea and bronchi as far as they were followed; its walls are not part of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Lungs:
     """Label map of the lungs on the full grid (`RIGHT`, `LEFT`) and what was seen on the way."""
 
@@ -46,6 +59,8 @@ class Lungs:
     cut_at_side: bool
     opaque_share: float
     """Share of the lungs, away from their surface, that is dense over a centimetre: no vessel is so wide there."""
+    coarse: CoarseChest
+    """What the other checks start from."""
 
 
 def find_lungs(scan: Scan) -> Lungs | None:
@@ -77,6 +92,7 @@ def find_lungs(scan: Scan) -> Lungs | None:
         cut_at_bottom=_cut(areas),
         cut_at_side=_touches_side(closed) or open_side,
         opaque_share=_opaque_share(closed, grid),
+        coarse=CoarseChest(grid=grid, body=inside, lungs=closed, airway=airway),
     )
 
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from polyclinic.agentkit.outcome import KeyImage, Mask, MaskLabel
 from polyclinic.core import codes, units
 from polyclinic.core.codes import Code
-from polyclinic.core.findings import Attribute, Contour, Evidence, Finding, Measurement, Point, Region, Source
+from polyclinic.core.findings import Attribute, Contour, Evidence, Finding, Measurement, Point, Region
 from polyclinic.core.guidelines.lung_rads_v2022 import mean_diameter_mm
-from polyclinic.core.ids import stable_id
 from polyclinic_agents.chest_ct.densitometry import Density
 from polyclinic_agents.chest_ct.lungs import LEFT, RIGHT, Lungs
 from polyclinic_agents.chest_ct.measure import Outline
 from polyclinic_agents.chest_ct.nodules import Scored
+from polyclinic_agents.chest_ct.origin import Origin
 from polyclinic_agents.chest_ct.scan import FloatArray, Scan
 
 MAX_KEY_IMAGES = 5
@@ -27,18 +26,6 @@ _DIAMETER_METHOD = "outline on the axial slice of largest area; threshold betwee
 _VOLUME_METHOD = "voxels of the segmented body times voxel volume"
 _LUNG_METHOD = "voxels of the lung mask times voxel volume; airways down to the hilum excluded"
 _DENSITY_METHOD = "lung mask without airways, voxels below -250 HU"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """What every finding of one run carries."""
-
-    study_instance_uid: str
-    series_instance_uid: str
-    source: Source
-
-    def id(self, kind: str, *parts: object) -> str:
-        return stable_id(kind, self.series_instance_uid, self.source.id, self.source.version, *parts)
 
 
 def nodule_findings(
@@ -56,7 +43,7 @@ def _nodule(scan: Scan, one: Scored, place: tuple[int, int], origin: Origin, lim
     """`place` is the lung it lies in and its number."""
     lung, number = place
     nodule = one.nodule
-    centre = _point(scan.to_patient(nodule.centre))
+    centre = placed(scan.to_patient(nodule.centre))
     corners = scan.to_patient(np.asarray([nodule.low, nodule.high]))
     site, side = _SITES[lung]
     long_mm, short_mm = round(nodule.long_axis_mm, 1), round(nodule.short_axis_mm, 1)
@@ -84,7 +71,7 @@ def _nodule(scan: Scan, one: Scored, place: tuple[int, int], origin: Origin, lim
         region=Region(
             frame_of_reference_uid=scan.geometry.frame_of_reference_uid,
             centre_mm=centre,
-            bounds_mm=(_point(corners.min(axis=0)), _point(corners.max(axis=0))),
+            bounds_mm=(placed(corners.min(axis=0)), placed(corners.max(axis=0))),
             contours=outlines,
             mask="nodules",
             segment=number,
@@ -118,11 +105,12 @@ def _is_image(scan: Scan, outline: Outline) -> bool:
 
 def _contour(scan: Scan, outline: Outline) -> Contour:
     points = np.concatenate([np.full((len(outline.points), 1), outline.slice_index), outline.points], axis=1)
-    placed = np.round(scan.to_patient(points), 2)
-    return Contour(image=scan.volume.images[_image(scan, outline)], points_mm=tuple(_point(p) for p in placed))
+    rounded = np.round(scan.to_patient(points), 2)
+    return Contour(image=scan.volume.images[_image(scan, outline)], points_mm=tuple(placed(p) for p in rounded))
 
 
-def _point(values: FloatArray) -> Point:
+def placed(values: FloatArray) -> Point:
+    """LPS mm to a hundredth, as findings keep them."""
     return round(float(values[0]), 2), round(float(values[1]), 2), round(float(values[2]), 2)
 
 

@@ -11,11 +11,13 @@ from polyclinic.core.guidelines import (
     fleischner_2017,
     lung_rads_v2022,
     lung_rads_v2022_rows,
+    reference_limits,
     volume_doubling,
 )
 from polyclinic.core.guidelines.lung_rads_v2022_rows import NoduleRow, Situation
 from polyclinic.core.guidelines.nodule import ANY_SIZE, Band
 from polyclinic.core.guidelines.source import Advice, Provenance
+from polyclinic.core.units import PRINTED
 
 _HEAD = """# Guidelines
 
@@ -156,6 +158,21 @@ def _cac_drs() -> str:
     return f"Modifier N: how many of {', '.join(cac_drs.VESSELS)} hold calcium.\n\n{rows}"
 
 
+def _limits() -> str:
+    signs = {("above", True): "≥", ("above", False): ">", ("below", True): "≤", ("below", False): "<"}
+    return _table(
+        ("row", "quantity", "sex", "beyond", "what it meant", "含义", "source"),
+        (
+            (
+                f"`{r.id}`", r.quantity, r.sex or "any",
+                f"{signs[r.side.value, r.inclusive]} {r.limit:g} {PRINTED[reference_limits.UNITS[r.quantity]]}".strip(),
+                r.meaning.english, r.meaning.chinese, r.source,
+            )
+            for r in reference_limits.ROWS
+        ),
+    )  # fmt: skip
+
+
 def page() -> str:
     """The whole of docs/guidelines.md."""
     parts = (
@@ -164,5 +181,6 @@ def page() -> str:
         (brock.PROVENANCE, _brock()),
         (volume_doubling.PROVENANCE, "Days = interval × ln 2 / ln(second volume / first volume).\n"),
         (cac_drs.PROVENANCE, _cac_drs()),
+        (reference_limits.PROVENANCE, _limits()),
     )
     return _HEAD + "".join(f"\n## {it.title}\n\n{body}\n{_provenance(it)}" for it, body in parts)

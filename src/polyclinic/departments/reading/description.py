@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from polyclinic.core import codes
 from polyclinic.core.codes import Code
 from polyclinic.core.findings import Finding, Measurement
+from polyclinic.core.guidelines import reference_limits
 from polyclinic.core.guidelines.nodule import round_half_up
+from polyclinic.core.guidelines.source import Language as GuidelineLanguage
 from polyclinic.core.units import CUBIC_MILLIMETRE, HOUNSFIELD, MILLILITRE, MILLIMETRE, PERCENT, PRINTED
 from polyclinic.departments.reading.advice import mean_diameter_mm
 from polyclinic.departments.reading.contracts import Language
@@ -21,6 +23,8 @@ WORDINGS: Mapping[Language, Wording] = {Language.ENGLISH: ENGLISH, Language.CHIN
 
 _DECIMALS = {MILLIMETRE: 1, PERCENT: 1, HOUNSFIELD: 0, CUBIC_MILLIMETRE: 0, MILLILITRE: 0}
 _NODULE_SIZES = (codes.LONG_AXIS, codes.SHORT_AXIS)
+_WITH_REASON = re.compile(r"([^()]+) \(([^()]+)\)")
+"""``aorta (contrast medium)``: what could not be judged, and why."""
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
@@ -62,7 +66,25 @@ class Describer:
             return self.words.densitometry.format(site=site, parts=parts)
         if not parts:
             return self.words.other_unmeasured.format(site=capital(site), name=term(finding.code, self.language))
-        return self.words.other.format(site=capital(site), name=term(finding.code, self.language), parts=parts)
+        text = self.words.other.format(site=capital(site), name=term(finding.code, self.language), parts=parts)
+        return self.words.between_limits.join([text, *self.judged(finding)])
+
+    def judged(self, finding: Finding) -> list[str]:
+        """A sentence for each published limit that the finding's measurements were compared with."""
+        limits = {f"{reference_limits.ID}:{row.id}": row for row in reference_limits.ROWS}
+        sentences = []
+        for rule in finding.evidence.rules:
+            row = limits.get(rule.id)
+            if row is None:
+                continue
+            beyond = rule.result == row.meaning.english
+            meaning = row.meaning.text(GuidelineLanguage(self.language.value)) if beyond else self.words.within_limit
+            unit = PRINTED[reference_limits.UNITS[row.quantity]]
+            limit = f"{row.limit:g} {unit}".strip()
+            sentences.append(
+                self.words.judged.format(meaning=capital(meaning), limit=limit, citation=row.source.citation)
+            )
+        return sentences
 
     def phrase(self, text: str) -> str:
         """What an agent wrote, in the reader's words where they are known, else as it is."""
@@ -71,7 +93,10 @@ class Describer:
             _NUMBER.sub("#", text.lower()).rstrip(".")
         )
         if known is None:
-            return text
+            with_reason = _WITH_REASON.fullmatch(text)
+            if with_reason is None or not self.words.phrases:
+                return text
+            return self.words.with_reason.format(text=self.phrase(with_reason[1]), reason=self.phrase(with_reason[2]))
         for number in numbers:
             known = known.replace("#", number, 1)
         return known
@@ -108,7 +133,9 @@ class Describer:
 
     def parts(self, measurements: Sequence[Measurement], finding: Finding) -> str:
         attributes = [
-            term(a.value, self.language) for a in finding.attributes if not a.code.same_as(codes.NODULE_ATTENUATION)
+            term(a.value, self.language)
+            for a in finding.attributes
+            if not any(a.code.same_as(c) for c in (codes.NODULE_ATTENUATION, codes.INTERPRETATION))
         ]
         return self.words.parts.join([*(self.measured(m) for m in measurements), *attributes])
 

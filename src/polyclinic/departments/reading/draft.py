@@ -223,8 +223,10 @@ class _Drafter:
                 index = finding.measurement(codes.LAA_950)
                 parts = self.say.parts([index] if index else finding.measurements[:1], finding)
                 text = self.words.impression_densitometry.format(parts=parts)
-            elif finding.code.same_as(codes.LUNG_VOLUME_FINDING) or finding.code.same_as(codes.PULMONARY_NODULE):
+            elif _left_to_findings(finding):
                 continue
+            elif _interpreted(finding, codes.BEYOND_LIMITS):
+                text = self.say.described(finding)
             else:
                 name = capital(term(finding.code, self.say.language))
                 template = self.words.impression_scored if self._score(finding) else self.words.impression_other
@@ -365,6 +367,19 @@ class _Drafter:
                 text = self.words.failed.format(agent=agent, reason=self.say.phrase(run.failed))
                 sentences.append(Sentence(text=text, basis="not-assessed"))
         return sentences
+
+
+def _interpreted(finding: Finding, value: Code) -> bool:
+    """Whether the agent judged the finding's measurements so."""
+    judged = finding.attribute(codes.INTERPRETATION)
+    return judged is not None and judged.same_as(value)
+
+
+def _left_to_findings(finding: Finding) -> bool:
+    """Whether the impression leaves the finding out: nodules have lines of their own, what is normal needs none."""
+    if any(finding.code.same_as(code) for code in (codes.LUNG_VOLUME_FINDING, codes.PULMONARY_NODULE)):
+        return True
+    return _interpreted(finding, codes.WITHIN_LIMITS) or _interpreted(finding, codes.MEASURED_ONLY)
 
 
 def _scored(run: RunSummary, code: Code) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import combinations
 
+from polyclinic.departments.reading import phrases_zh_chest_ct
+
 _ENDS = {"top": "上缘", "bottom": "下缘", "side": "侧缘"}
 _BORDERS = {"top": "上缘", "bottom": "下缘", "left": "左缘", "right": "右缘"}
 _CUT_BORDERS = [edges for count in range(1, 5) for edges in combinations(_BORDERS, count)]
@@ -15,6 +17,7 @@ _CUT = (
 )  # fmt: skip
 
 PHRASES: Mapping[str, str] = {
+    **phrases_zh_chest_ct.PHRASES,
     "chest ct": "胸部CT",
     "yes": "有",
     "no": "无",

@@ -87,6 +87,7 @@ proposal = Table(
     Column("study_instance_uid", String(64), nullable=False, index=True),
     Column("position", Integer, nullable=False),
     Column("finding", Text, nullable=False),
+    Index("reading_proposal_finding_id", "finding_id"),
     comment="origin is the run, or reader:STUDY for a finding that a person drew; never changed",
 )
 

@@ -63,6 +63,11 @@ class Wording:
     lung_volumes: str
     other: str
     other_unmeasured: str
+    with_reason: str
+    """What was not looked at, and why."""
+    judged: str
+    """How a measurement lies to a published limit."""
+    within_limit: str
     other_scored: str
     """A finding for which an agent noted a score beside its threshold."""
     proposed: str

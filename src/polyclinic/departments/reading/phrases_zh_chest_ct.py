@@ -1,0 +1,23 @@
+"""Chinese for what the checks of chest CT beside lungs and nodules write; ``#`` stands for a number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+PHRASES: Mapping[str, str] = {
+    # Thoracic spine
+    "thoracic spine": "胸椎",
+    "bones other than the attenuation of the spine": "除椎体CT值外的骨骼",
+    "vertebral bodies measured": "所测椎体",
+    "slices too far apart": "层间距过大",
+    "fewer than five vertebral bodies could be told apart": "可区分的椎体不足五个",
+    "too few vertebral bodies with spongy bone only": "仅含松质骨的椎体过少",
+    "lower thoracic vertebrae were measured, levels not counted; the thresholds were set at l#": (
+        "测量的是下段胸椎，未计数节段；界值依据L#制定。"
+    ),
+    "contrast agent raises the attenuation of bone": "对比剂使骨的CT值升高。",
+    "the thresholds were set at # kv; at another tube voltage attenuation differs": (
+        "界值依据# kV制定，管电压不同时CT值亦不同。"
+    ),
+    "slices thicker than # mm mix bone with its surroundings": "层厚大于# mm，骨与周围组织的部分容积效应明显。",
+}
