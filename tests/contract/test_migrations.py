@@ -19,7 +19,14 @@ from polyclinic.departments.routing import tables as routing
 from polyclinic.edges.sql.engine import open_engine
 from polyclinic.edges.sql.migrations import migrate
 
-ROOMS: list[MetaData] = [audit.metadata, archive.metadata, reading.metadata, records.metadata, access.metadata, routing.metadata]
+ROOMS: list[MetaData] = [
+    audit.metadata,
+    archive.metadata,
+    reading.metadata,
+    records.metadata,
+    access.metadata,
+    routing.metadata,
+]
 
 
 def test_migrating_an_empty_database_gives_every_table_as_declared(tmp_path: Path) -> None:
@@ -29,6 +36,26 @@ def test_migrating_an_empty_database_gives_every_table_as_declared(tmp_path: Pat
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         differences = [d for room in ROOMS for d in compare_metadata(context, room) if _is_about(room, d)]
     assert differences == []
+
+
+def test_migrating_gives_the_indexes_and_triggers_that_the_archive_declares(tmp_path: Path) -> None:
+    migrated, declared = (
+        open_engine(f"sqlite:///{tmp_path / name}") for name in ("migrated.sqlite", "declared.sqlite")
+    )
+    migrate(migrated)
+    archive.metadata.create_all(declared)
+    found = []
+    for engine in (migrated, declared):
+        with engine.connect() as connection:
+            made = connection.execute(
+                text(
+                    "SELECT name, sql FROM sqlite_master WHERE type IN ('index', 'trigger') AND tbl_name LIKE :archive"
+                ),
+                {"archive": "archive%"},
+            )
+            found.append({name: "".join((sql or "").replace('"', "").split()) for name, sql in made})
+    assert found[0] == found[1]
+    assert "archive_study_moved" in found[0]
 
 
 def _is_about(room: MetaData, difference: object) -> bool:

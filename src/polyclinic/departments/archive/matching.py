@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, false, func, literal, or_, true
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
-from sqlalchemy.types import Boolean
+from sqlalchemy.types import Boolean, Text
 
 from polyclinic.core.names import fold_name
 
@@ -30,6 +30,24 @@ class _Wildcard(GenericFunction[bool]):
     type = Boolean()
     inherit_cache = True
     name = "dicom_wildcard"
+
+
+class _Bytewise(GenericFunction[str]):
+    """A column that compares byte by byte, as ranges of text need, whatever language the database sorts by."""
+
+    type = Text()
+    inherit_cache = True
+    name = "bytewise"
+
+
+@compiles(_Bytewise, "sqlite")
+def _as_it_is(element: Any, compiler: Any, **arguments: Any) -> str:
+    return str(compiler.process(next(iter(element.clauses)), **arguments))
+
+
+@compiles(_Bytewise)
+def _collated(element: Any, compiler: Any, **arguments: Any) -> str:
+    return f'({compiler.process(next(iter(element.clauses)), **arguments)} COLLATE "C")'
 
 
 @compiles(_Wildcard, "sqlite")
@@ -121,12 +139,10 @@ def match_name(column: Any, value: str) -> ColumnElement[bool]:
         groups = [group or "*" for group in folded.split("=")[:3]]
         whole = "=".join(groups)
         return or_(wildcard(column, whole), wildcard(column, f"{whole}=*"))
-    stem = folded.split("*", 1)[0]
-    if stem and folded == f"{stem}*" and "?" not in stem:
-        # A prefix is answered from the index; other groups are tried only where the name has some
-        bare = stem.rstrip("^")  # "Wang^*" finds a Wang without a given name too
-        prefix = or_(and_(column >= stem, column < stem + HIGHEST), wildcard(column, f"*={folded}"))
-        return prefix if bare == stem else or_(prefix, column == bare)
+    if folded.endswith("*"):
+        bare = folded.rstrip("*").rstrip("^")  # "Wang^*" finds a Wang without a given name too
+        patterns = {folded: None, f"*={folded}": None} | ({} if folded[len(bare) :] == "*" else {bare: None})
+        return or_(*(wildcard(column, pattern) for pattern in patterns))
     return or_(*(wildcard(column, p) for p in (folded, f"{folded}=*", f"*={folded}", f"*={folded}=*")))
 
 
@@ -139,6 +155,16 @@ def _match_name_groups(column: Any, value: str) -> ColumnElement[bool]:
     if is_universal(value):
         return true()
     return or_(*(wildcard(column, p) for p in (value, f"{value}=*", f"*={value}", f"*={value}=*")))
+
+
+def bytewise(column: Any) -> Any:
+    """The column for ranges of text."""
+    return _Bytewise(column)
+
+
+def unindexed(column: Any) -> Any:
+    """The column in a form that no index has."""
+    return column.op("||")("")
 
 
 def _match_text(column: Any, value: str) -> ColumnElement[bool]:

@@ -6,6 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table, Text, text
 
+from polyclinic.departments.archive import name_groups
+from polyclinic.departments.archive.tally import tally_table
+
 metadata = MetaData()
 
 _UID = String(64)
@@ -48,8 +51,8 @@ study = Table(
     Column("last_received_at_us", BigInteger, nullable=False),
     Index("ix_archive_study_newest", "last_received_at_us", "study_instance_uid"),
     Index("ix_archive_study_patient", "patient_id", "issuer"),
-    Index("ix_archive_study_name", "patient_name_folded"),
-    Index("ix_archive_study_date", "study_date"),
+    Index("ix_archive_study_day", "study_date", "study_instance_uid"),
+    Index("ix_archive_study_modalities", "modalities", "study_date", "study_instance_uid"),
     Index("ix_archive_study_accession", "accession_number"),
     Index(
         "ix_archive_study_unsettled",
@@ -58,6 +61,17 @@ study = Table(
         postgresql_where=text("primary_count > settled_count"),
     ),
 )
+
+Index("ix_archive_study_name_1", name_groups.group(study.c.patient_name_folded, 1), study.c.study_instance_uid)
+for _number in (2, 3):
+    Index(
+        f"ix_archive_study_name_{_number}",
+        name_groups.group(study.c.patient_name_folded, _number),
+        study.c.study_instance_uid,
+        sqlite_where=name_groups.HasGroups(study.c.patient_name_folded),
+        postgresql_where=name_groups.HasGroups(study.c.patient_name_folded),
+    )
+tally = tally_table(metadata)
 
 series = Table(
     "archive_series",

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Engine, RowMapping, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, Select, and_, func, or_, select
 
-from polyclinic.departments.archive import schema
+from polyclinic.departments.archive import pages, schema
+from polyclinic.departments.archive.entrances import entrances, fewest
 from polyclinic.departments.archive.matching import (
     is_universal,
     match,
@@ -18,7 +19,9 @@ from polyclinic.departments.archive.matching import (
     match_moment,
     match_name,
     match_plain_name,
+    unindexed,
 )
+from polyclinic.departments.archive.tally import skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,27 +86,60 @@ _KEYS = {
 
 
 def find_studies(engine: Engine, query: Query) -> list[RowMapping]:
-    """Study rows, newest arrival first."""
+    """Study rows. What is matched decides the order, so that it is one that an index has.
+
+    With Study Date or Modalities in Study the latest study comes first, else with a patient name the names go by the
+    alphabet, else the newest arrival comes first.
+    """
+    with reading(engine) as connection:
+        keys = _study_keys(query)
+        if not keys:
+            return newest(connection, limit=query.limit, offset=query.offset)
+        ways = entrances(connection, keys)
+        page = pages.Page(limit=query.limit, offset=query.offset, conditions=_checks(query, keys))
+        return pages.read(connection, page, ways)
+
+
+def newest(connection: Connection, *, limit: int, offset: int) -> list[RowMapping]:
+    """Rows of all studies, newest arrival first; as fast at any depth."""
     study = schema.study.c
-    statement = select(schema.study).where(*_study_conditions(query))
-    order = (study.last_received_at_us.desc(), study.study_instance_uid.desc())
-    return _page(engine, statement.order_by(*order), query)
+    statement = select(schema.study).order_by(study.last_received_at_us.desc(), study.study_instance_uid.desc())
+    if offset:
+        place = skip(connection, schema.tally, offset)
+        if place is None:
+            return []
+        before_us, offset = place
+        statement = statement.where(study.last_received_at_us < before_us)
+    return list(connection.execute(statement.limit(limit).offset(offset)).mappings())
 
 
 def find_series(engine: Engine, query: Query) -> list[RowMapping]:
     """Series rows; study-level keys restrict them too."""
     series = schema.series.c
-    statement = select(schema.series).where(*_series_conditions(query))
     order = (series.study_instance_uid, series.series_number, series.series_instance_uid)
-    return _page(engine, statement.order_by(*order), query)
+    with reading(engine) as connection:
+        statement = select(schema.series).where(*_series_conditions(connection, query))
+        return _page(connection, statement.order_by(*order), query)
 
 
 def find_instances(engine: Engine, query: Query) -> list[RowMapping]:
     """Instance rows; keys of study and series restrict them too."""
     instance = schema.instance.c
     order = (instance.study_instance_uid, instance.series_instance_uid, instance.instance_number)
-    statement = select(schema.instance).where(*_instance_conditions(query))
-    return _page(engine, statement.order_by(*order, instance.sop_instance_uid), query)
+    with reading(engine) as connection:
+        statement = select(schema.instance).where(*_instance_conditions(connection, query))
+        return _page(connection, statement.order_by(*order, instance.sop_instance_uid), query)
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A connection whose statements all see the database as it is at the first of them."""
+    with engine.connect() as connection:
+        if engine.dialect.name != "sqlite":
+            yield connection.execution_options(isolation_level="REPEATABLE READ")
+            return
+        connection.exec_driver_sql("BEGIN")
+        yield connection
 
 
 def keys_of(level: Level) -> frozenset[str]:
@@ -124,9 +160,10 @@ def matches(engine: Engine, level: Level, query: Query, attributes: Sequence[str
     and its issuer, with the demographics of the study that came last; studies without a patient ID are no patient's.
     """
     known = _returned(level)
-    statement = _matching(level, query, [known[keyword].label(keyword) for keyword in attributes])
-    with engine.connect().execution_options(yield_per=_BATCH_ROWS) as connection:
-        yield iter(connection.execute(statement.limit(query.limit)).mappings())
+    columns = [known[keyword].label(keyword) for keyword in attributes]
+    with reading(engine) as connection:
+        statement = _matching(connection, level, query, columns).limit(query.limit)
+        yield iter(connection.execution_options(yield_per=_BATCH_ROWS).execute(statement).mappings())
 
 
 class Match(NamedTuple):
@@ -142,9 +179,10 @@ def find_kept(engine: Engine, query: Query) -> list[Match]:
     instance = schema.instance.c
     order = (instance.study_instance_uid, instance.series_instance_uid, instance.instance_number)
     columns = (instance.sop_instance_uid, instance.sop_class_uid, instance.transfer_syntax_uid)
-    statement = select(*columns).where(*_instance_conditions(query)).order_by(*order, instance.sop_instance_uid)
-    with engine.connect() as connection:
-        return [Match(*row) for row in connection.execute(statement.limit(query.limit))]
+    with reading(engine) as connection:
+        statement = select(*columns).where(*_instance_conditions(connection, query))
+        ordered = statement.order_by(*order, instance.sop_instance_uid).limit(query.limit)
+        return [Match(*row) for row in connection.execute(ordered)]
 
 
 _BATCH_ROWS = 200
@@ -188,7 +226,7 @@ def _of_patient(aggregate: Any) -> Any:
     return select(aggregate).select_from(_OTHER).where(_same_patient()).correlate(schema.study).scalar_subquery()
 
 
-def _matching(level: Level, query: Query, columns: Sequence[Any]) -> Select[Any]:
+def _matching(connection: Connection, level: Level, query: Query, columns: Sequence[Any]) -> Select[Any]:
     study, series, instance = schema.study, schema.series, schema.instance
     of_study = series.c.study_instance_uid == study.c.study_instance_uid
     if level is Level.PATIENT:
@@ -200,34 +238,50 @@ def _matching(level: Level, query: Query, columns: Sequence[Any]) -> Select[Any]
             ),
         )
         newest = ~select(1).select_from(_OTHER).where(_same_patient(), later).correlate(study).exists()
-        wanted = [_match_study(k, v) for k, v in query.matches.items() if k in PATIENT_KEYS]
+        of_patient = Query(matches={k: v for k, v in query.matches.items() if k in PATIENT_KEYS})
+        wanted = _study_conditions(connection, of_patient)
         return select(*columns).select_from(study).where(study.c.patient_id != "", newest, *wanted)
     if level is Level.STUDY:
-        return select(*columns).select_from(study).where(*_study_conditions(query))
+        return select(*columns).select_from(study).where(*_study_conditions(connection, query))
     if level is Level.SERIES:
-        return select(*columns).select_from(series.join(study, of_study)).where(*_series_conditions(query))
+        return select(*columns).select_from(series.join(study, of_study)).where(*_series_conditions(connection, query))
     of_series = and_(
         instance.c.study_instance_uid == series.c.study_instance_uid,
         instance.c.series_instance_uid == series.c.series_instance_uid,
     )
     tables = instance.join(series, of_series).join(study, of_study)
-    return select(*columns).select_from(tables).where(*_instance_conditions(query))
+    return select(*columns).select_from(tables).where(*_instance_conditions(connection, query))
 
 
-def _study_conditions(query: Query, *, but: frozenset[str] = frozenset()) -> list[ColumnElement[bool]]:
-    keys = {k: v for k, v in query.matches.items() if k in STUDY_KEYS - but and not is_universal(v)}
-    conditions = []
+def _study_keys(query: Query, but: frozenset[str] = frozenset()) -> dict[str, str]:
+    return {k: v for k, v in query.matches.items() if k in STUDY_KEYS - but and not is_universal(v)}
+
+
+def _study_conditions(
+    connection: Connection, query: Query, *, but: frozenset[str] = frozenset()
+) -> list[ColumnElement[bool]]:
+    """The way into the index, and what every row must fit."""
+    keys = _study_keys(query, but)
+    ways = entrances(connection, keys)
+    if len(ways) > 1:
+        ways = [fewest(connection, ways)[0]]
+    return [*(way.condition for way in ways), *_checks(query, keys)]
+
+
+def _checks(query: Query, keys: dict[str, str]) -> list[ColumnElement[bool]]:
+    """What a study row must fit, on columns that no index is used for; see `entrances`."""
+    keys, conditions = dict(keys), []
     if query.combined_times and "StudyDate" in keys and "StudyTime" in keys:
         dates, times = keys.pop("StudyDate"), keys.pop("StudyTime")
-        conditions.append(match_moment(schema.study.c.study_date, schema.study.c.study_time, dates, times))
+        conditions.append(match_moment(unindexed(schema.study.c.study_date), schema.study.c.study_time, dates, times))
     return conditions + [_match_study(keyword, value) for keyword, value in keys.items()]
 
 
-def _series_conditions(query: Query) -> list[ColumnElement[bool]]:
-    return _conditions(query, _SERIES) + _of_studies(query, schema.series.c.study_instance_uid)
+def _series_conditions(connection: Connection, query: Query) -> list[ColumnElement[bool]]:
+    return _conditions(query, _SERIES) + _of_studies(connection, query, schema.series.c.study_instance_uid)
 
 
-def _instance_conditions(query: Query) -> list[ColumnElement[bool]]:
+def _instance_conditions(connection: Connection, query: Query) -> list[ColumnElement[bool]]:
     instance, series = schema.instance.c, schema.series.alias("archive_series_of_instance")
     conditions = _conditions(query, _INSTANCE)
     only_series = {k: series.c[v.name] for k, v in _SERIES.items() if k not in _INSTANCE}
@@ -238,11 +292,11 @@ def _instance_conditions(query: Query) -> list[ColumnElement[bool]]:
             series.c.series_instance_uid == instance.series_instance_uid,
         )
         conditions.append(select(1).select_from(series).where(same, *of_series).correlate(schema.instance).exists())
-    return conditions + _of_studies(query, instance.study_instance_uid)
+    return conditions + _of_studies(connection, query, instance.study_instance_uid)
 
 
-def _of_studies(query: Query, study_instance_uid: Any) -> list[ColumnElement[bool]]:
-    conditions = _study_conditions(query, but=frozenset({"StudyInstanceUID"}))
+def _of_studies(connection: Connection, query: Query, study_instance_uid: Any) -> list[ColumnElement[bool]]:
+    conditions = _study_conditions(connection, query, but=frozenset({"StudyInstanceUID"}))
     if not conditions:
         return []
     # As a set of UIDs: the same whether or not the statement around it has joined the study already
@@ -256,14 +310,13 @@ def _conditions(query: Query, columns: dict[str, Any]) -> list[ColumnElement[boo
 
 def _match_study(keyword: str, value: str) -> ColumnElement[bool]:
     if keyword == "PatientName":
-        return match_name(schema.study.c.patient_name_folded, value)
+        return match_name(unindexed(schema.study.c.patient_name_folded), value)
     if keyword == "ReferringPhysicianName":
         return match_plain_name(schema.study.c.referring_physician_name, value)
     if keyword == "ModalitiesInStudy":
-        return match_modalities(schema.study.c.modalities, value)
-    return match(_STUDY[keyword], keyword, value)
+        return match_modalities(unindexed(schema.study.c.modalities), value)
+    return match(unindexed(_STUDY[keyword]), keyword, value)
 
 
-def _page(engine: Engine, statement: Select[Any], query: Query) -> list[RowMapping]:
-    with engine.connect() as connection:
-        return list(connection.execute(statement.limit(query.limit).offset(query.offset)).mappings())
+def _page(connection: Connection, statement: Select[Any], query: Query) -> list[RowMapping]:
+    return list(connection.execute(statement.limit(query.limit).offset(query.offset)).mappings())

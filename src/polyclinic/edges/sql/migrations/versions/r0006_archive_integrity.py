@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from polyclinic.edges.sql.migrations.archive_search import upgrade_search
+
 revision = "0006"
 down_revision = "0005"
 branch_labels = None
@@ -13,6 +15,7 @@ depends_on = None
 
 def upgrade() -> None:
     """Deletion, retention, search and integrity of the archive."""
+    upgrade_search()
     op.create_table(
         "archive_deletion",
         sa.Column("segment", sa.String(length=64), nullable=False),
