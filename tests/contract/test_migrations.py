@@ -16,10 +16,12 @@ from polyclinic.departments.archive import schema as archive
 from polyclinic.departments.reading import tables as reading
 from polyclinic.departments.records import store as records
 from polyclinic.departments.routing import tables as routing
+from polyclinic.edges.dimse import commitment_store as commitments
 from polyclinic.edges.sql.engine import open_engine
 from polyclinic.edges.sql.migrations import migrate
 
 ROOMS: list[MetaData] = [
+    commitments.metadata,
     audit.metadata,
     archive.metadata,
     reading.metadata,

@@ -13,13 +13,13 @@ from collections.abc import Iterator
 
 import uvicorn
 
+from polyclinic.app.dicom_node import build_dicom_node
 from polyclinic.app.logs import start_logging
-from polyclinic.app.sending import parse_peer
-from polyclinic.app.settings import Settings, is_loopback
+from polyclinic.app.routing import neighbour_loops
+from polyclinic.app.settings import Settings
 from polyclinic.app.wiring import Services, build, build_app
 from polyclinic.app.worker import start_worker
 from polyclinic.core.errors import Unavailable
-from polyclinic.edges.dimse.association import Policy
 from polyclinic.edges.dimse.node import DimseNode
 from polyclinic.journeys import durable
 from polyclinic.journeys.study import depart, resume
@@ -81,16 +81,6 @@ class _WebServer(uvicorn.Server):
         yield
 
 
-def dicom_policy(settings: Settings) -> Policy:
-    """Who may connect to the DICOM node, and where it may be told to send."""
-    movable = map(parse_peer, (*settings.destinations, *settings.move_destinations))
-    return Policy(
-        ae_title=settings.dicom_ae_title,
-        known_peers=frozenset(settings.dicom_peers) or None,
-        move_destinations={peer.ae_title: peer for peer in movable},
-    )
-
-
 @contextlib.contextmanager
 def running(services: Services) -> Iterator[DimseNode]:
     """Everything but the web server and the workers: DICOM node, journeys, loops."""
@@ -101,13 +91,11 @@ def running(services: Services) -> Iterator[DimseNode]:
     loops = (
         watcher.loop(),
         *(outbox.loop() for outbox in senders(rooms)),
+        *neighbour_loops(rooms),
         Loop("departures", functools.partial(depart, rooms), every_s=_DEPART_EVERY_S),
         Loop("feed", services.feed.turn, every_s=_FEED_EVERY_S),
     )
-    policy = dicom_policy(settings)
-    if policy.known_peers is None and not is_loopback(settings.dicom_host):
-        log.warning("every DICOM peer may store, query and retrieve: name those that may in POLYCLINIC_DICOM_PEERS")
-    node = DimseNode(services.archive, host=settings.dicom_host, port=settings.dicom_port, policy=policy)
+    node = build_dicom_node(settings, services.archive, services.record, services.engine)
     try:
         node.start()
         for loop in loops:

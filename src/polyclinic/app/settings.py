@@ -46,7 +46,30 @@ class Settings(BaseSettings):
     dicom_host: str = Field(default="127.0.0.1", description="Address the DICOM node listens on")
     dicom_port: int = Field(default=11112, ge=0, le=65535, description="Port of the DICOM node; 0 takes a free one")
     dicom_peers: Names = Field(
-        default=(), description="AE titles that may connect to the DICOM node; empty lets everybody in"
+        default=(), description="AE titles that may connect to the DICOM node from anywhere and use every service"
+    )
+    dicom_peers_file: str = Field(
+        default="", description="TOML file of DICOM peers with address, networks, services and certificates"
+    )
+    dicom_open: bool = Field(
+        default=False,
+        description="Let every DICOM peer in when none is named; so it is too in the demo, and listening on loopback",
+    )
+    dicom_check_called_ae_title: bool = Field(
+        default=False, description="Reject associations that call another AE title than that of the DICOM node"
+    )
+    dicom_plain: bool = Field(default=True, description="Listen for DICOM without TLS")
+    dicom_tls_port: int = Field(
+        default=2762, ge=0, le=65535, description="Port for DICOM over TLS, when there is a certificate"
+    )
+    dicom_tls_certificate: str = Field(
+        default="", description="PEM file of the DICOM node's certificate; empty means no TLS"
+    )
+    dicom_tls_key: str = Field(
+        default="", description="PEM file of the certificate's key; empty when it is in the same file"
+    )
+    dicom_tls_authorities: str = Field(
+        default="", description="PEM file of who signs the peers' certificates; empty asks clients for none"
     )
     settle_quiet_s: float = Field(
         default=30.0, ge=0, description="Seconds without a new image after which a study counts as complete"
@@ -62,6 +85,12 @@ class Settings(BaseSettings):
     destinations: Names = Field(default=(), description="DICOM peers that get signed objects, as AE@host:port")
     move_destinations: Names = Field(
         default=(), description="DICOM peers that C-MOVE may send to, as AE@host:port, besides those destinations"
+    )
+    routing: Path | None = Field(
+        default=None, description="File of destinations and routing rules (docs/routing.md); none routes nothing"
+    )
+    priors_from: Names = Field(
+        default=(), description="DICOM destinations of that file that are asked for priors of each new study"
     )
     demo: bool = Field(
         default=False, description="Sign a demo radiologist in by itself; only when listening on loopback"
@@ -85,7 +114,14 @@ class Settings(BaseSettings):
     )
 
     @field_validator(
-        "dicom_peers", "worker_queues", "destinations", "move_destinations", "agents", "agents_extra", mode="before"
+        "dicom_peers",
+        "worker_queues",
+        "destinations",
+        "move_destinations",
+        "priors_from",
+        "agents",
+        "agents_extra",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: object) -> object:

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 import structlog
 
 from polyclinic.core.errors import PolyclinicError
+from polyclinic.core.ids import is_uid_lenient
 from polyclinic.departments.archive.contracts import Receipt
-from polyclinic.departments.archive.store import SqlArchive
-from polyclinic.edges.dimse import commands, negotiation, query, retrieve, wire
+from polyclinic.departments.archive.incoming import Incoming
+from polyclinic.edges.dimse import commands, commitment, negotiation, performed, query, retrieve, wire, worklist
 from polyclinic.edges.dimse.conversation import Answer, Conversation, Request
 from polyclinic.edges.dimse.negotiation import Context
-from polyclinic.edges.dimse.sender import Peer
+from polyclinic.edges.dimse.peers import KnownPeer, Peer, allowed_services
+from polyclinic.edges.dimse.sources import Sources
 from polyclinic.edges.dimse.spool import Spool, TooLarge
 from polyclinic.edges.dimse.statuses import (
     KEPT_ASIDE,
@@ -24,10 +26,12 @@ from polyclinic.edges.dimse.statuses import (
     PROCESSING_FAILURE,
     SUCCESS,
     UNRECOGNISED_OPERATION,
+    Refused,
     Status,
     status_of,
 )
-from polyclinic.edges.dimse.syntaxes import FIND, GET, MOVE, VERIFICATION, is_storage
+from polyclinic.edges.dimse.syntaxes import FIND, GET, MOVE, VERIFICATION, WORKLIST_FIND, is_storage
+from polyclinic.edges.dimse.tls import TlsConnection
 from polyclinic.edges.dimse.wire import FRAGMENT_BYTES, Aborted, Wire, fragment_bytes
 
 log = structlog.get_logger(__name__)
@@ -38,8 +42,8 @@ class Policy:
     """Who may connect and how long the node waits."""
 
     ae_title: str
-    known_peers: frozenset[str] | None = None
-    """Calling AE titles that are let in; None lets everybody in."""
+    known_peers: Mapping[str, KnownPeer] | None = None
+    """Who is let in, by calling AE title; None lets everybody in."""
     check_called_ae_title: bool = False
     max_pdu_bytes: int = 131072
     max_associations: int = 64
@@ -51,18 +55,34 @@ class Policy:
     """Responses to one C-FIND, and instances of one C-GET or C-MOVE."""
     move_destinations: Mapping[str, Peer] = field(default_factory=dict)
     """Where C-MOVE may send to, by AE title."""
+    source_of: Callable[[str, str, bytes | memoryview, str], str] = lambda peer, originator, dataset, syntax: peer
+    """Source to be noted for an instance, from calling AE title, move originator, dataset and transfer syntax; what it
+    raises refuses the instance."""
+    report_after_s: float = 1.0
+    """How long a peer may be quiet before it is told the result of a storage commitment on the same association."""
 
 
 class Association:
     """Serves one peer. `run` returns when the association has ended, however it ended."""
 
     def __init__(
-        self, connection: socket.socket, archive: SqlArchive, policy: Policy, *, crowded: bool = False
+        self,
+        connection: socket.socket | TlsConnection,
+        sources: Sources,
+        policy: Policy,
+        *,
+        host: str = "",
+        crowded: bool = False,
     ) -> None:
+        self._connection = connection
         self._wire = Wire(connection, max_pdu_bytes=policy.max_pdu_bytes, idle_s=policy.idle_s, pdu_s=policy.pdu_s)
-        self._archive = archive
+        self._sources = sources
+        self._archive = sources.archive
         self._policy = policy
+        self._host = host
         self._crowded = crowded
+        self._known: KnownPeer | None = None
+        self._owed: list[str] = []
         self._peer = ""
         self._number: int | None = None
         self._spool = Spool(memory_bytes=policy.spool_memory_bytes, limit_bytes=policy.max_dataset_bytes)
@@ -92,6 +112,8 @@ class Association:
         finally:
             if self._number is not None:
                 self._archive.arrivals.closed(self._number)
+            if self._owed and self._sources.commitments is not None:
+                self._sources.commitments.report_elsewhere(self._peer, self._owed)
             self._wire.close()
             self._spool.clear()
             log.info(
@@ -103,6 +125,11 @@ class Association:
         self._wire.interrupt()
 
     def _negotiated(self) -> bool:
+        if isinstance(self._connection, TlsConnection):
+            try:
+                self._connection.handshake(self._policy.pdu_s)
+            except OSError as error:
+                raise Aborted("no TLS handshake") from error
         kind, length = self._wire.next_pdu(idle=False)
         if kind != wire.ASSOCIATE_RQ:
             raise Aborted("no A-ASSOCIATE-RQ", wire.UNEXPECTED_PDU)
@@ -112,7 +139,10 @@ class Association:
         if refusal is not None:
             self._wire.send(negotiation.rejection_pdu(refusal))
             return False
-        answers, self._contexts = negotiation.negotiate(proposal)
+        offered = self._sources.services
+        answers, self._contexts = negotiation.negotiate(
+            proposal, offered=offered, allowed=allowed_services(self._known, offered)
+        )
         self._fragment_bytes = fragment_bytes(proposal.max_pdu_bytes)
         self._wire.send(negotiation.accept_pdu(proposal, answers, self._policy.max_pdu_bytes))
         return True
@@ -124,11 +154,23 @@ class Association:
             return negotiation.REJECT_APPLICATION_CONTEXT
         if self._policy.check_called_ae_title and proposal.called_ae_title != self._policy.ae_title:
             return negotiation.REJECT_CALLED_AE
-        if self._policy.known_peers is not None and proposal.calling_ae_title not in self._policy.known_peers:
-            return negotiation.REJECT_CALLING_AE
+        if self._policy.known_peers is not None:
+            self._known = self._policy.known_peers.get(proposal.calling_ae_title)
+            if self._known is None or not self._is_itself(self._known):
+                return negotiation.REJECT_CALLING_AE
         return None
 
+    def _is_itself(self, known: KnownPeer) -> bool:
+        secure = isinstance(self._connection, TlsConnection)
+        certificate = self._connection.certificate_sha256 if isinstance(self._connection, TlsConnection) else None
+        if known.may_call_from(self._host) and known.is_proven(certificate, secure=secure):
+            return True
+        log.warning("dimse.not-itself", peer=known.ae_title, secure=secure)
+        return False
+
     def _served_one(self) -> bool:
+        if self._owed and not self._wire.waits_for_input(self._policy.report_after_s):
+            self._report()
         kind, length = self._wire.next_pdu(idle=True)
         if kind == wire.RELEASE_RQ:
             self._wire.control(kind, length)
@@ -144,17 +186,39 @@ class Association:
             command = commands.decode(encoded)
         except ValueError as error:
             raise Aborted("malformed command", wire.INVALID_PARAMETER) from error
-        request = Request(self._peer, context_id, context, command, None)
-        if command.has_data_set:
-            try:
-                self._wire.dataset(context_id, self._spool, left)
-            except TooLarge as error:
-                raise Aborted("over-long dataset", wire.NOT_SPECIFIED) from error
-            request.dataset = self._spool.view()
-        elif left:
-            raise Aborted("bytes after a command", wire.UNEXPECTED_PDU)
-        self._answer(request)
+        request = Request(self._peer, context_id, context, command, None, self._incoming(context, command))
+        try:
+            if command.has_data_set:
+                self._gather(request, left)
+            elif left:
+                raise Aborted("bytes after a command", wire.UNEXPECTED_PDU)
+            self._answer(request)
+        finally:
+            if request.incoming is not None:
+                request.incoming.abandon()
         return True
+
+    def _incoming(self, context: Context, command: commands.Command) -> Incoming | None:
+        """The archive's hold on a dataset that is about to arrive, if it is one for it."""
+        sop_class_uid = command.uid(commands.AFFECTED_SOP_CLASS_UID)
+        sop_instance_uid = command.uid(commands.AFFECTED_SOP_INSTANCE_UID)
+        is_store = command.number(commands.COMMAND_FIELD) == commands.C_STORE_RQ and is_storage(context.abstract_syntax)
+        if not is_store or sop_class_uid != context.abstract_syntax or not is_uid_lenient(sop_instance_uid):
+            return None
+        return self._archive.incoming(
+            sop_class_uid=sop_class_uid,
+            sop_instance_uid=sop_instance_uid,
+            transfer_syntax_uid=context.transfer_syntax,
+            source=self._peer,
+        )
+
+    def _gather(self, request: Request, left: int) -> None:
+        take = None if request.incoming is None else request.incoming.take
+        try:
+            self._wire.dataset(request.context_id, self._spool, left, take)
+        except TooLarge as error:
+            raise Aborted("over-long dataset", wire.NOT_SPECIFIED) from error
+        request.dataset = self._spool.view()
 
     def _answer(self, request: Request) -> None:
         field_ = request.command.number(commands.COMMAND_FIELD)
@@ -193,8 +257,14 @@ class Association:
                 sop_class_uid=sop_class_uid,
                 sop_instance_uid=sop_instance_uid,
                 transfer_syntax_uid=request.context.transfer_syntax,
-                source=self._peer,
+                source=self._policy.source_of(
+                    self._peer,
+                    request.command.uid(commands.MOVE_ORIGINATOR),
+                    request.dataset,
+                    request.context.transfer_syntax,
+                ),
                 association=self._number,
+                incoming=request.incoming,
             )
         except PolyclinicError as error:
             self.refused += 1
@@ -208,12 +278,15 @@ class Association:
         return KEPT_ASIDE if receipt is Receipt.KEPT_ASIDE else SUCCESS
 
     def find(self, request: Request) -> Status:
-        """C-FIND (PS3.4 C.4.1)."""
-        if request.context.abstract_syntax not in FIND:
+        """C-FIND (PS3.4 C.4.1, K.4.1)."""
+        if request.context.abstract_syntax not in FIND | {WORKLIST_FIND}:
             return NO_SUCH_SOP_CLASS
         conversation = self._conversation(request)
         limit, ae_title = self._policy.max_matches, self._policy.ae_title
-        return query.find(conversation, request, self._archive, ae_title=ae_title, limit=limit)
+        terms = self._known.character_sets if self._known is not None else ()
+        if request.context.abstract_syntax == WORKLIST_FIND:
+            return worklist.find(conversation, request, self._sources, character_sets=terms, limit=limit)
+        return query.find(conversation, request, self._archive, ae_title=ae_title, character_sets=terms, limit=limit)
 
     def get(self, request: Request) -> Status | Answer:
         """C-GET (PS3.4 C.4.3): instances go to the requestor on this association."""
@@ -231,6 +304,43 @@ class Association:
         limit, ae_title = self._policy.max_matches, self._policy.ae_title
         return retrieve.move(conversation, request, self._archive, destination, ae_title=ae_title, limit=limit)
 
+    def perform(self, request: Request) -> Status | Answer:
+        """N-CREATE, N-SET and N-GET of a performed procedure step (PS3.4 F.7, F.8)."""
+        return performed.answer(request, self._sources)
+
+    def commit(self, request: Request) -> Status | Answer:
+        """N-ACTION of storage commitment (PS3.4 J.3.2): the result follows by itself."""
+        try:
+            asked = commitment.ask(request, self._sources)
+        except Refused as refused:
+            return refused.status
+        if asked not in self._owed:
+            self._owed.append(asked)
+        return SUCCESS
+
+    def reported(self, request: Request) -> Status | Answer:
+        """N-EVENT-REPORT of storage commitment that we asked for (PS3.4 J.3.3)."""
+        return commitment.take_report(request, self._sources.commitments)
+
+    def _report(self) -> None:
+        """N-EVENT-REPORT of what this peer has asked to be committed, on this association."""
+        context_id = commitment.context_for(self._contexts)
+        if context_id is None or self._sources.commitments is None:
+            return
+        while self._owed:
+            report = self._sources.commitments.judged(self._peer, self._owed[0], self._archive)
+            if report is not None:
+                commitment.send_report(
+                    self._wire,
+                    context_id,
+                    self._contexts[context_id],
+                    report,
+                    ae_title=self._policy.ae_title,
+                    fragment_bytes=self._fragment_bytes,
+                )
+                self._sources.commitments.told(report)
+            del self._owed[0]
+
 
 Service = Callable[[Association, Request], Status | Answer]
 SERVICES: Mapping[int, Service] = {
@@ -239,6 +349,11 @@ SERVICES: Mapping[int, Service] = {
     commands.C_FIND_RQ: Association.find,
     commands.C_GET_RQ: Association.get,
     commands.C_MOVE_RQ: Association.move,
+    commands.N_CREATE_RQ: Association.perform,
+    commands.N_SET_RQ: Association.perform,
+    commands.N_GET_RQ: Association.perform,
+    commands.N_ACTION_RQ: Association.commit,
+    commands.N_EVENT_REPORT_RQ: Association.reported,
 }
 """What answers each command field; what a service returns is the last response."""
 

@@ -8,6 +8,7 @@ from struct import Struct, error, pack
 from polyclinic.edges.dimse.statuses import Status
 
 AFFECTED_SOP_CLASS_UID = 0x0002
+REQUESTED_SOP_CLASS_UID = 0x0003
 COMMAND_FIELD = 0x0100
 MESSAGE_ID = 0x0110
 MESSAGE_ID_RESPONDED_TO = 0x0120
@@ -15,8 +16,12 @@ PRIORITY = 0x0700
 DATA_SET_TYPE = 0x0800
 STATUS = 0x0900
 ERROR_COMMENT = 0x0902
+ERROR_ID = 0x0903
 MOVE_DESTINATION = 0x0600
 AFFECTED_SOP_INSTANCE_UID = 0x1000
+REQUESTED_SOP_INSTANCE_UID = 0x1001
+EVENT_TYPE_ID = 0x1002
+ACTION_TYPE_ID = 0x1008
 REMAINING, COMPLETED, FAILED, WARNING = 0x1020, 0x1021, 0x1022, 0x1023
 """Numbers of sub-operations."""
 MOVE_ORIGINATOR = 0x1030
@@ -27,12 +32,22 @@ C_GET_RQ = 0x0010
 C_FIND_RQ = 0x0020
 C_MOVE_RQ = 0x0021
 C_ECHO_RQ = 0x0030
+N_EVENT_REPORT_RQ = 0x0100
+N_GET_RQ = 0x0110
+N_SET_RQ = 0x0120
+N_ACTION_RQ = 0x0130
+N_CREATE_RQ = 0x0140
 C_CANCEL_RQ = 0x0FFF
 RESPONSE = 0x8000
 NO_DATA_SET = 0x0101
 HAS_DATA_SET = 0x0001
 
 _ELEMENT = Struct("<HHL")
+_NAMED_IN_RESPONSES = (
+    (REQUESTED_SOP_CLASS_UID, AFFECTED_SOP_CLASS_UID),
+    (REQUESTED_SOP_INSTANCE_UID, AFFECTED_SOP_INSTANCE_UID),
+)
+"""Normalised services name what they change as requested, and as affected in the response (PS3.7 10.1)."""
 _TEXT = frozenset({ERROR_COMMENT, MOVE_DESTINATION, MOVE_ORIGINATOR})
 
 
@@ -90,19 +105,25 @@ def encode(values: dict[int, int | str]) -> bytes:
 
 
 def response(
-    request: Command, status: Status, counts: Mapping[int, int] | None = None, *, has_data_set: bool = False
+    request: Command, status: Status, more: Mapping[int, int | str] | None = None, *, has_data_set: bool = False
 ) -> bytes:
-    """An answer to a request; `counts` are numbers of sub-operations by element."""
+    """An answer to a request; `more` holds elements of this response only, as numbers of sub-operations."""
     values: dict[int, int | str] = {
         COMMAND_FIELD: (request.number(COMMAND_FIELD) or 0) | RESPONSE,
         MESSAGE_ID_RESPONDED_TO: request.number(MESSAGE_ID) or 0,
         DATA_SET_TYPE: HAS_DATA_SET if has_data_set else NO_DATA_SET,
         STATUS: status.code,
-        **{element: min(count, 0xFFFF) for element, count in (counts or {}).items()},
     }
-    for element in (AFFECTED_SOP_CLASS_UID, AFFECTED_SOP_INSTANCE_UID):
-        if uid := request.uid(element):
-            values[element] = uid
+    for requested, affected in _NAMED_IN_RESPONSES:
+        if uid := request.uid(affected) or request.uid(requested):
+            values[affected] = uid
+    for element in (EVENT_TYPE_ID, ACTION_TYPE_ID):
+        if (kind := request.number(element)) is not None:
+            values[element] = kind
     if status.comment:
         values[ERROR_COMMENT] = status.comment[:64]
+    if status.error_id is not None:
+        values[ERROR_ID] = status.error_id
+    for element, value in (more or {}).items():
+        values[element] = min(value, 0xFFFF) if isinstance(value, int) else value
     return encode(values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from polyclinic.departments.archive.incoming import Incoming
 from polyclinic.edges.dimse import commands, wire
 from polyclinic.edges.dimse.commands import Command
 from polyclinic.edges.dimse.negotiation import Context
@@ -15,10 +16,10 @@ from polyclinic.edges.dimse.wire import Aborted, Wire
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A response: status, numbers of sub-operations by command element, and an encoded dataset if there is one."""
+    """A response: status, further command elements of this response only, and an encoded dataset if there is one."""
 
     status: Status
-    counts: Mapping[int, int] = field(default_factory=dict)
+    more: Mapping[int, int | str] = field(default_factory=dict)
     dataset: bytes = b""
 
 
@@ -32,6 +33,8 @@ class Request:
     context: Context
     command: Command
     dataset: memoryview | None
+    incoming: Incoming | None = None
+    """The dataset of a C-STORE as the archive has taken it while it arrived."""
 
 
 class Conversation:
@@ -55,7 +58,7 @@ class Conversation:
     def respond(self, answer: Answer) -> None:
         """Send a response."""
         has_data_set = bool(answer.dataset)
-        command = commands.response(self._request.command, answer.status, answer.counts, has_data_set=has_data_set)
+        command = commands.response(self._request.command, answer.status, answer.more, has_data_set=has_data_set)
         self._send(self._request.context_id, command, [answer.dataset] if has_data_set else [], len(answer.dataset))
 
     def is_cancelled(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +19,20 @@ from pynetdicom.pdu_primitives import (
 from pynetdicom.presentation import PresentationContext
 
 from polyclinic.departments.archive.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from polyclinic.edges.dimse.syntaxes import FIND, QUERY_RETRIEVE, accepted_syntax, is_storage, is_taken
+from polyclinic.edges.dimse.syntaxes import (
+    COMMITMENT_PUSH,
+    FIND,
+    QUERY_RETRIEVE,
+    Service,
+    accepted_syntax,
+    is_storage,
+    service_of,
+)
 from polyclinic.edges.dimse.wire import INVALID_PARAMETER, Aborted, reject_pdu
 
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
-_ACCEPTED, _ABSTRACT_SYNTAX_UNKNOWN, _TRANSFER_SYNTAXES_UNKNOWN = 0, 3, 4
+_ACCEPTED, _NOT_ALLOWED, _ABSTRACT_SYNTAX_UNKNOWN, _TRANSFER_SYNTAXES_UNKNOWN = 0, 1, 3, 4
+"""Results of a presentation context (PS3.8 table 9-18)."""
 REJECT_NO_REASON = (1, 1, 1)
 REJECT_APPLICATION_CONTEXT = (1, 1, 2)
 REJECT_CALLING_AE = (1, 1, 3)
@@ -37,8 +46,10 @@ class Context:
 
     abstract_syntax: str
     transfer_syntax: str
-    peer_stores: bool = False
-    """Whether the peer takes C-STORE on it (PS3.7 D.3.3.4), as C-GET needs."""
+    peer_is_scu: bool = True
+    """Whether the peer uses the service on it, as it does without role selection."""
+    peer_is_scp: bool = False
+    """Whether the peer serves on it (PS3.7 D.3.3.4): takes C-STORE as C-GET needs, or tells results of commitment."""
     relational: bool = False
     """Whether keys of upper levels may be missing (PS3.4 C.5.1.1)."""
     combined_times: bool = False
@@ -74,11 +85,19 @@ def read_request(pdu: bytes) -> Proposal:
         raise Aborted("malformed A-ASSOCIATE-RQ", INVALID_PARAMETER) from error
 
 
-def negotiate(proposal: Proposal) -> tuple[list[PresentationContext], dict[int, Context]]:
-    """Answers to all proposed contexts, and the accepted ones by their id."""
+def negotiate(
+    proposal: Proposal, *, offered: Collection[Service], allowed: Collection[Service]
+) -> tuple[list[PresentationContext], dict[int, Context]]:
+    """Answers to all proposed contexts, and the accepted ones by their id.
+
+    Parameters
+    ----------
+    offered, allowed
+        Services that the node has, and those of them that this peer may use.
+    """
     answers: list[PresentationContext] = []
     accepted: dict[int, Context] = {}
-    storing = {uid for uid, (_, scp) in _roles(proposal).items() if scp}
+    roles = _roles(proposal)
     extended = _extended(proposal)
     for proposed in proposal.primitive.presentation_context_definition_list:
         abstract = str(proposed.abstract_syntax or "")
@@ -88,17 +107,22 @@ def negotiate(proposal: Proposal) -> tuple[list[PresentationContext], dict[int, 
         answer.context_id = context_id
         answer.abstract_syntax = proposed.abstract_syntax
         chosen = accepted_syntax(abstract, syntaxes)
-        if not is_taken(abstract):
+        service = service_of(abstract)
+        if service not in offered:
             answer.result = _ABSTRACT_SYNTAX_UNKNOWN
+        elif service not in allowed:
+            answer.result = _NOT_ALLOWED
         elif chosen is None:
             answer.result = _TRANSFER_SYNTAXES_UNKNOWN
         else:
             answer.result = _ACCEPTED
+            scu, scp = roles.get(abstract, (True, False))
             options = extended.get(abstract, b"").ljust(2, b"\0")
             accepted[context_id] = Context(
                 abstract_syntax=abstract,
                 transfer_syntax=chosen,
-                peer_stores=abstract in storing,
+                peer_is_scu=scu,
+                peer_is_scp=scp,
                 relational=options[0] == 1,
                 combined_times=options[1] == 1,
             )
@@ -124,11 +148,12 @@ def accept_pdu(proposal: Proposal, answers: Sequence[PresentationContext], max_p
 
 
 def _roles(proposal: Proposal) -> dict[str, tuple[bool, bool]]:
-    """Roles (SCU, SCP) that the requestor proposes for itself, by storage SOP class."""
+    """Roles (SCU, SCP) that the requestor proposes for itself, by SOP class that has two."""
     return {
         str(item.sop_class_uid): (bool(item.scu_role), bool(item.scp_role))
         for item in proposal.primitive.user_information
-        if isinstance(item, SCP_SCU_RoleSelectionNegotiation) and is_storage(str(item.sop_class_uid))
+        if isinstance(item, SCP_SCU_RoleSelectionNegotiation)
+        and (is_storage(str(item.sop_class_uid)) or item.sop_class_uid == COMMITMENT_PUSH)
     }
 
 
@@ -145,12 +170,14 @@ def _extended(proposal: Proposal) -> dict[str, bytes]:
     return agreed
 
 
+def _role(sop_class_uid: str, scu: bool, scp: bool) -> SCP_SCU_RoleSelectionNegotiation:
+    role = SCP_SCU_RoleSelectionNegotiation()
+    role.sop_class_uid, role.scu_role, role.scp_role = UID(sop_class_uid), scu, scp
+    return role
+
+
 def _agreed(proposal: Proposal) -> list[Any]:
-    items: list[Any] = []
-    for uid, (scu, scp) in _roles(proposal).items():
-        role = SCP_SCU_RoleSelectionNegotiation()
-        role.sop_class_uid, role.scu_role, role.scp_role = UID(uid), scu, scp
-        items.append(role)
+    items: list[Any] = [_role(uid, scu, scp) for uid, (scu, scp) in _roles(proposal).items()]
     for uid, options in _extended(proposal).items():
         if options:
             extended = SOPClassExtendedNegotiation()
@@ -160,9 +187,22 @@ def _agreed(proposal: Proposal) -> list[Any]:
 
 
 def request_pdu(
-    *, calling_ae_title: str, called_ae_title: str, proposed: Sequence[tuple[int, str, str]], max_pdu_bytes: int
+    *,
+    calling_ae_title: str,
+    called_ae_title: str,
+    proposed: Sequence[tuple[int, str, str]],
+    max_pdu_bytes: int,
+    serving: Sequence[str] = (),
 ) -> bytes:
-    """An A-ASSOCIATE-RQ PDU; `proposed` holds context id, abstract syntax and one transfer syntax each."""
+    """An A-ASSOCIATE-RQ PDU.
+
+    Parameters
+    ----------
+    proposed
+        Context id, abstract syntax and one transfer syntax each.
+    serving
+        SOP classes for which the requestor wants to be SCP (PS3.7 D.3.3.4).
+    """
     contexts = []
     for context_id, abstract_syntax, transfer_syntax in proposed:
         context = PresentationContext()
@@ -175,7 +215,7 @@ def request_pdu(
     primitive.calling_ae_title = calling_ae_title
     primitive.called_ae_title = called_ae_title
     primitive.presentation_context_definition_list = contexts
-    primitive.user_information = _user_information(max_pdu_bytes)
+    primitive.user_information = [*_user_information(max_pdu_bytes), *(_role(uid, False, True) for uid in serving)]
     pdu = A_ASSOCIATE_RQ()
     pdu.from_primitive(primitive)
     return bytes(pdu.encode())
@@ -192,6 +232,21 @@ def read_accept(pdu: bytes) -> tuple[set[int], int]:
         return accepted, int(primitive.maximum_length_received or 0)
     except Exception as error:
         raise Aborted("malformed A-ASSOCIATE-AC", INVALID_PARAMETER) from error
+
+
+def read_served(pdu: bytes) -> frozenset[str]:
+    """SOP classes that an A-ASSOCIATE-AC lets the requestor be SCP of."""
+    try:
+        answer = A_ASSOCIATE_AC()
+        answer.decode(pdu)
+        items = answer.to_primitive().user_information
+    except Exception as error:
+        raise Aborted("malformed A-ASSOCIATE-AC", INVALID_PARAMETER) from error
+    return frozenset(
+        str(item.sop_class_uid)
+        for item in items
+        if isinstance(item, SCP_SCU_RoleSelectionNegotiation) and item.scp_role
+    )
 
 
 def rejection_pdu(reason: tuple[int, int, int]) -> bytes:

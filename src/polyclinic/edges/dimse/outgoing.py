@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 
 from pydicom import dcmread
@@ -13,11 +13,21 @@ from pydicom.filewriter import write_dataset
 from polyclinic.core.errors import Rejected
 from polyclinic.departments.archive.ports import KeptFile
 from polyclinic.departments.archive.store import SqlArchive
+from polyclinic.dicom.decompress import decompressed
 from polyclinic.dicom.header import DEFLATED_LE, EXPLICIT_LE, IMPLICIT_LE, HeaderError, read_file_meta
 from polyclinic.edges.dimse.wire import FRAGMENT_BYTES
 
 CONVERTIBLE_FROM = frozenset({EXPLICIT_LE, DEFLATED_LE, IMPLICIT_LE})
+"""Transfer syntaxes without compressed pixels: elements are written anew."""
 CONVERTIBLE_TO = frozenset({EXPLICIT_LE, IMPLICIT_LE})
+DECODABLE = frozenset(
+    {
+        "1.2.840.10008.1.2.5",
+        *(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91, 201, 202, 203)),
+    }
+)
+"""Compressed transfer syntaxes of still images that are decoded for peers that take none; video stays as it is."""
+_PREFERENCE = (EXPLICIT_LE, IMPLICIT_LE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,16 +81,26 @@ def of_archive(archive: SqlArchive, kept: KeptFile) -> Outgoing:
     )
 
 
+def instead_of(transfer_syntax_uid: str) -> tuple[str, ...]:
+    """What an instance can be written in for a peer that does not take its own transfer syntax, the better first."""
+    if transfer_syntax_uid not in CONVERTIBLE_FROM and transfer_syntax_uid not in DECODABLE:
+        return ()
+    return tuple(syntax for syntax in _PREFERENCE if syntax != transfer_syntax_uid)
+
+
 def converted(outgoing: Outgoing, transfer_syntax_uid: str) -> bytes:
-    """The dataset of an uncompressed instance in one of `CONVERTIBLE_TO`.
+    """The dataset of an instance in one of `CONVERTIBLE_TO`; compressed pixels are decoded.
 
     Raises
     ------
     Rejected
-        ``dimse.not-convertible`` when its elements cannot be written anew.
+        ``dimse.not-convertible`` when its elements cannot be written anew, or see `decompressed`.
     """
+    part10 = outgoing.whole()
+    if outgoing.transfer_syntax_uid not in CONVERTIBLE_FROM:
+        part10 = decompressed(part10)
     try:
-        dataset = dcmread(BytesIO(outgoing.whole()))
+        dataset = dcmread(BytesIO(part10))
         out = DicomBytesIO()
         out.is_implicit_VR, out.is_little_endian = transfer_syntax_uid == IMPLICIT_LE, True
         write_dataset(out, dataset)
@@ -89,3 +109,14 @@ def converted(outgoing: Outgoing, transfer_syntax_uid: str) -> bytes:
             "dimse.not-convertible", "The instance cannot be written in another transfer syntax: it stays as it is"
         ) from error
     return bytes(out.getvalue())
+
+
+def rewritten(outgoing: Outgoing, transfer_syntax_uid: str) -> Outgoing:
+    """The same instance in another transfer syntax; raises as `converted`."""
+    dataset = converted(outgoing, transfer_syntax_uid)
+    return replace(
+        outgoing,
+        transfer_syntax_uid=transfer_syntax_uid,
+        size_bytes=len(dataset),
+        pieces=lambda: iter([dataset]),
+    )

@@ -91,7 +91,7 @@ def asked(identifier: Identifier, request: Request, *, limit: int) -> Asked:
         if not single and not request.context.relational:
             raise Mismatch(f"Level {level} needs one {unique_key(upper)}")
     for keyword, value in identifier.keys.items():
-        _check(keyword, value)
+        check_value(keyword, value)
     matched, known = keys_of(level), returned_by(level)
     wanted = {k for k in identifier.keys if k not in _ANSWERED_HERE | _IGNORED}
     not_matched = {k for k in wanted - matched if not is_universal(identifier.keys[k])}
@@ -103,7 +103,7 @@ def asked(identifier: Identifier, request: Request, *, limit: int) -> Asked:
             combined_times=request.context.combined_times,
         ),
         attributes=tuple(sorted(wanted & known | _always(level, request.context.abstract_syntax))),
-        is_partial=identifier.others or bool(wanted - known) or bool(not_matched),
+        is_partial=identifier.others or bool(identifier.sequences) or bool(wanted - known) or bool(not_matched),
     )
 
 
@@ -111,14 +111,14 @@ def _always(level: Level, sop_class_uid: str) -> set[str]:
     return {unique_key(one) for one in (*levels_above(level, sop_class_uid), level)}
 
 
-def _check(keyword: str, value: str) -> None:
+def check_value(keyword: str, value: str) -> None:
     """Refuse values that cannot be of their kind, so that a slip of the pen is not taken for "no such study"."""
     if is_universal(value):
         return
     good = True
-    if keyword in DATES:
+    if keyword in DATES or keyword == "ScheduledProcedureStepStartDate":
         good = _DATE.fullmatch(value) is not None
-    elif keyword in TIMES:
+    elif keyword in TIMES or keyword == "ScheduledProcedureStepStartTime":
         ends = [end.strip() for end in value.split("-")]
         good = len(ends) <= 2 and any(ends) and all(_TIME.fullmatch(end) for end in ends if end)
     elif keyword in INTEGERS:
@@ -129,8 +129,19 @@ def _check(keyword: str, value: str) -> None:
         raise Mismatch(f"Bad value of {keyword}")
 
 
-def find(conversation: Conversation, request: Request, archive: SqlArchive, *, ae_title: str, limit: int) -> Status:
-    """Answer C-FIND: a pending response for each match; the final status is returned."""
+def find(
+    conversation: Conversation,
+    request: Request,
+    archive: SqlArchive,
+    *,
+    ae_title: str,
+    limit: int,
+    character_sets: tuple[str, ...] = (),
+) -> Status:
+    """Answer C-FIND: a pending response for each match; the final status is returned.
+
+    `character_sets` are those of the peer, for matches that the character sets of its request do not have.
+    """
     if request.dataset is None:
         return MISTYPED_ARGUMENT
     try:
@@ -145,7 +156,9 @@ def find(conversation: Conversation, request: Request, archive: SqlArchive, *, a
     def responses(rows: Iterator[RowMapping]) -> Iterator[Answer]:
         for row in rows:
             values = _values(row, wanted.level, identifier, ae_title)
-            dataset = encode_identifier(values, request.context.transfer_syntax, identifier.character_sets)
+            dataset = encode_identifier(
+                values, request.context.transfer_syntax, identifier.character_sets, character_sets
+            )
             yield Answer(status=pending, dataset=dataset)
 
     count, status = 0, SUCCESS

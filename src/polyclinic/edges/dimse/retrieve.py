@@ -15,7 +15,7 @@ from polyclinic.edges.dimse import commands
 from polyclinic.edges.dimse.conversation import Answer, Conversation, Request
 from polyclinic.edges.dimse.identifier import BadIdentifier, encode_identifier, read_identifier
 from polyclinic.edges.dimse.negotiation import Context
-from polyclinic.edges.dimse.outgoing import CONVERTIBLE_FROM, CONVERTIBLE_TO, Outgoing, converted, of_archive
+from polyclinic.edges.dimse.outgoing import Outgoing, instead_of, of_archive, rewritten
 from polyclinic.edges.dimse.query import Mismatch, level_of, levels_above, unique_key
 from polyclinic.edges.dimse.sender import CONTEXT_REFUSED, Peer, Sender
 from polyclinic.edges.dimse.statuses import (
@@ -92,11 +92,9 @@ def get(
         if context_id is None:
             return CONTEXT_REFUSED
         syntax = contexts[context_id].transfer_syntax
-        pieces, size = outgoing.pieces, outgoing.size_bytes
         if syntax != outgoing.transfer_syntax_uid:
-            dataset = converted(outgoing, syntax)
-            return conversation.store(context_id, outgoing, iter([dataset]), len(dataset))
-        return conversation.store(context_id, outgoing, pieces(), size)
+            outgoing = rewritten(outgoing, syntax)
+        return conversation.store(context_id, outgoing, outgoing.pieces(), outgoing.size_bytes)
 
     found = _instances(request, archive, limit)
     if isinstance(found, Status):
@@ -190,7 +188,7 @@ def _send_all(
             status = UNABLE.code
         tally.add(one.sop_instance_uid, status)
         if tally.remaining:
-            conversation.respond(Answer(status=PENDING, counts=tally.counts(remaining=True)))
+            conversation.respond(Answer(status=PENDING, more=tally.counts(remaining=True)))
     return tally.outcome()
 
 
@@ -213,7 +211,7 @@ def _last(request: Request, tally: Tally, status: Status, *, destination: str) -
             listed.append(uid)
         values = [("FailedSOPInstanceUIDList", "\\".join(listed))]
         dataset = encode_identifier(values, request.context.transfer_syntax)
-    return Answer(status=status, counts=tally.counts(remaining=status is CANCELLED), dataset=dataset)
+    return Answer(status=status, more=tally.counts(remaining=status is CANCELLED), dataset=dataset)
 
 
 def _context_for(outgoing: Outgoing, contexts: Mapping[int, Context]) -> int | None:
@@ -221,11 +219,10 @@ def _context_for(outgoing: Outgoing, contexts: Mapping[int, Context]) -> int | N
     usable = {
         context_id: context.transfer_syntax
         for context_id, context in contexts.items()
-        if context.peer_stores and context.abstract_syntax == outgoing.sop_class_uid
+        if context.peer_is_scp and context.abstract_syntax == outgoing.sop_class_uid
     }
     same = [context_id for context_id, syntax in usable.items() if syntax == outgoing.transfer_syntax_uid]
     if same:
         return same[0]
-    if outgoing.transfer_syntax_uid not in CONVERTIBLE_FROM:
-        return None
-    return next((context_id for context_id, syntax in usable.items() if syntax in CONVERTIBLE_TO), None)
+    found = {syntax: context_id for context_id, syntax in usable.items()}
+    return next((found[syntax] for syntax in instead_of(outgoing.transfer_syntax_uid) if syntax in found), None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,26 +9,19 @@ from types import TracebackType
 from typing import Self
 
 from polyclinic.core.errors import Unavailable
-from polyclinic.dicom.header import DEFLATED_LE, EXPLICIT_LE, IMPLICIT_LE
 from polyclinic.edges.dimse import commands, negotiation, wire
 from polyclinic.edges.dimse.commands import Command
-from polyclinic.edges.dimse.outgoing import Outgoing, converted, of_file
+from polyclinic.edges.dimse.connecting import connect
+from polyclinic.edges.dimse.outgoing import Outgoing, instead_of, of_file, rewritten
+from polyclinic.edges.dimse.peers import Peer
 from polyclinic.edges.dimse.syntaxes import VERIFICATION
 from polyclinic.edges.dimse.wire import FRAGMENT_BYTES, Aborted, Wire, fragment_bytes
+
+__all__ = ["CONTEXT_REFUSED", "MAX_CONTEXTS", "Peer", "SendStatus", "Sender", "send"]
 
 MAX_CONTEXTS = 128
 CONTEXT_REFUSED = 0x0122
 """Status of an instance that was not sent, because the peer takes not its SOP class or transfer syntax (PS3.7 C)."""
-_CONVERTIBLE = frozenset({EXPLICIT_LE, DEFLATED_LE})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Peer:
-    """A DICOM node elsewhere."""
-
-    ae_title: str
-    host: str
-    port: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,24 +94,24 @@ class Sender:
     def store(self, instance: bytes | memoryview | Outgoing, originator: tuple[str, int] | None = None) -> SendStatus:
         """C-STORE of one DICOM file; raises `Rejected` when it is no such file.
 
-        It is sent in the transfer syntax it is kept in. A peer that does not take that one, of an instance that is not
-        compressed, gets the default transfer syntax, which every peer must take (PS3.5 10.1). `originator` is AE title
+        It is sent in the transfer syntax it is kept in. A peer that does not take that one gets an uncompressed one if
+        it can be made; every peer must take the default transfer syntax (PS3.5 10.1). `originator` is AE title
         and message ID of the C-MOVE that this is part of.
         """
         outgoing = instance if isinstance(instance, Outgoing) else of_file(instance)
         context_id = self._context(outgoing.sop_class_uid, outgoing.transfer_syntax_uid)
-        pieces, size_bytes = outgoing.pieces, outgoing.size_bytes
-        if context_id is None and outgoing.transfer_syntax_uid in _CONVERTIBLE:
-            context_id = self._context(outgoing.sop_class_uid, IMPLICIT_LE)
-            if context_id is not None:
-                dataset = converted(outgoing, IMPLICIT_LE)
-                pieces, size_bytes = (lambda: iter([dataset])), len(dataset)
+        if context_id is None:
+            for syntax in instead_of(outgoing.transfer_syntax_uid):
+                context_id = self._context(outgoing.sop_class_uid, syntax)
+                if context_id is not None:
+                    outgoing = rewritten(outgoing, syntax)
+                    break
         status = CONTEXT_REFUSED
         if context_id is not None:
             command = self._request(
                 commands.C_STORE_RQ, outgoing.sop_class_uid, outgoing.sop_instance_uid, originator=originator
             )
-            status = self._exchange(context_id, command, pieces(), size_bytes)
+            status = self._exchange(context_id, command, outgoing.pieces(), outgoing.size_bytes)
         return SendStatus(
             sop_class_uid=outgoing.sop_class_uid, sop_instance_uid=outgoing.sop_instance_uid, status=status
         )
@@ -164,13 +156,7 @@ class Sender:
 
     def _associate(self) -> None:
         self._release()
-        try:
-            connection = socket.create_connection((self._peer.host, self._peer.port), self._connect_s)
-        except OSError as error:
-            raise Unavailable(
-                "dimse.peer-unreachable",
-                f"{self._peer.host}:{self._peer.port} does not accept connections: check address and network",
-            ) from error
+        connection = connect(self._peer, timeout_s=self._connect_s)
         self._wire = Wire(connection, max_pdu_bytes=FRAGMENT_BYTES, idle_s=self._reply_s, pdu_s=self._reply_s)
         try:
             self._negotiate(self._wire)
@@ -245,10 +231,10 @@ class Sender:
 
 
 def _wanted(sop_class_uid: str, transfer_syntax_uid: str) -> list[tuple[str, str]]:
-    """Contexts to propose for an instance: its own transfer syntax, and the default one if it can be written in it."""
+    """Contexts to propose for an instance: its own transfer syntax, and others it can be written in."""
     wanted = [(sop_class_uid, transfer_syntax_uid)]
-    if transfer_syntax_uid in _CONVERTIBLE and sop_class_uid != VERIFICATION:
-        wanted.append((sop_class_uid, IMPLICIT_LE))
+    if sop_class_uid != VERIFICATION:
+        wanted += [(sop_class_uid, syntax) for syntax in instead_of(transfer_syntax_uid)]
     return wanted
 
 

@@ -12,6 +12,8 @@ class Status(NamedTuple):
 
     code: int
     comment: str = ""
+    error_id: int | None = None
+    """Error ID (0000,0903), where a service defines some."""
 
 
 SUCCESS = Status(0x0000)
@@ -35,15 +37,50 @@ SOME_FAILED = Status(0xB000, "Some instances could not be sent")
 UNREADABLE_IDENTIFIER = Status(0xC000, "Identifier cannot be read")
 UNABLE = Status(0xC001, "Unable to process, try again")
 
+INVALID_ARGUMENT = Status(0x0115, "Invalid argument value")
+NO_SUCH_INSTANCE = Status(0x0112, "No such SOP instance")
+INVALID_INSTANCE = Status(0x0117, "Invalid SOP instance UID")
+DUPLICATE_INSTANCE = Status(0x0111, "SOP instance exists already")
+NO_SUCH_ACTION = Status(0x0123, "No such action")
+NO_SUCH_EVENT = Status(0x0113, "No such event type")
+TRANSACTION_IN_USE = Status(0x0110, "Transaction UID is used for others")
+NOT_NOW = Status(0x0110, "Unable to process, try again")
+FINAL_STEP = Status(0x0110, "Performed step may not be updated", 0xA710)
+"""The step is completed or discontinued (PS3.4 table F.7.2-2)."""
+
 
 def mismatch(comment: str) -> Status:
     """The identifier does not fit the information model (PS3.4 tables C.4-1 to C.4-3)."""
     return Status(0xA900, comment)
 
 
+class Refused(ValueError):
+    """A request that breaks the rules of its service, with the status that says so."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(status.comment)
+        self.status = status
+
+
+def missing(keyword: str) -> Status:
+    """A required attribute is not there."""
+    return Status(0x0120, f"Missing attribute {keyword}")
+
+
+def missing_value(keyword: str) -> Status:
+    """A required attribute has no value."""
+    return Status(0x0121, f"Missing value of {keyword}")
+
+
+def invalid_value(keyword: str) -> Status:
+    """An attribute has a value that it must not have."""
+    return Status(0x0106, f"Invalid value of {keyword}")
+
+
 _BY_CODE: dict[str, Status] = {
     "archive.out-of-space": Status(0xA700, "Out of resources"),
     "archive.other-uid": Status(0xA900, "Dataset and command name other UIDs"),
+    "priors.other-patient": Status(0xA900, "Patient is not the one asked for"),
     "archive.missing-uid": Status(0xA900, "A required UID is missing"),
     "archive.bad-uid": Status(0xA900, "A required UID is malformed"),
     "archive.truncated": Status(0xC001, "Dataset is cut"),

@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from pynetdicom.sop_class import _STORAGE_CLASSES
+
+
+class Service(StrEnum):
+    """A service class that a peer may be allowed to use."""
+
+    VERIFICATION = "verification"
+    STORE = "store"
+    QUERY = "query"
+    RETRIEVE = "retrieve"
+    WORKLIST = "worklist"
+    PERFORMED = "mpps"
+    COMMITMENT = "commitment"
+
 
 VERIFICATION = "1.2.840.10008.1.1"
 _MODELS = "1.2.840.10008.5.1.4.1.2"
@@ -13,6 +28,27 @@ MOVE = frozenset({PATIENT_ROOT_MOVE, STUDY_ROOT_MOVE})
 GET = frozenset({PATIENT_ROOT_GET, STUDY_ROOT_GET})
 QUERY_RETRIEVE = FIND | MOVE | GET
 """SOP classes of query and retrieve (PS3.4 C.6)."""
+WORKLIST_FIND = "1.2.840.10008.5.1.4.31"
+PERFORMED_STEP = "1.2.840.10008.3.1.2.3.3"
+PERFORMED_STEP_RETRIEVE = "1.2.840.10008.3.1.2.3.4"
+COMMITMENT_PUSH = "1.2.840.10008.1.20.1"
+COMMITMENT_PUSH_INSTANCE = "1.2.840.10008.1.20.1.1"
+"""The well-known instance that storage commitment is asked of (PS3.4 J.3.5)."""
+
+NAMED_SOP_CLASSES: dict[str, tuple[str, Service]] = {
+    VERIFICATION: ("Verification", Service.VERIFICATION),
+    PATIENT_ROOT_FIND: ("Patient Root Query/Retrieve Information Model - FIND", Service.QUERY),
+    STUDY_ROOT_FIND: ("Study Root Query/Retrieve Information Model - FIND", Service.QUERY),
+    PATIENT_ROOT_MOVE: ("Patient Root Query/Retrieve Information Model - MOVE", Service.RETRIEVE),
+    STUDY_ROOT_MOVE: ("Study Root Query/Retrieve Information Model - MOVE", Service.RETRIEVE),
+    PATIENT_ROOT_GET: ("Patient Root Query/Retrieve Information Model - GET", Service.RETRIEVE),
+    STUDY_ROOT_GET: ("Study Root Query/Retrieve Information Model - GET", Service.RETRIEVE),
+    WORKLIST_FIND: ("Modality Worklist Information Model - FIND", Service.WORKLIST),
+    PERFORMED_STEP: ("Modality Performed Procedure Step", Service.PERFORMED),
+    PERFORMED_STEP_RETRIEVE: ("Modality Performed Procedure Step Retrieve", Service.PERFORMED),
+    COMMITMENT_PUSH: ("Storage Commitment Push Model", Service.COMMITMENT),
+}
+"""What the node does beside storage, by SOP class."""
 _STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
 _NAMED_STORAGE = frozenset(map(str, _STORAGE_CLASSES.values()))
 
@@ -60,7 +96,7 @@ TRANSFER_SYNTAXES: dict[str, str] = {
 }
 """Transfer syntaxes that C-STORE takes, by UID: all whose bytes are complete without a second server."""
 
-_UNCOMPRESSED = (f"{_ROOT}.1", _ROOT, f"{_ROOT}.2")
+UNCOMPRESSED = (f"{_ROOT}.1", _ROOT, f"{_ROOT}.2")
 
 
 def is_storage(sop_class_uid: str) -> bool:
@@ -68,12 +104,15 @@ def is_storage(sop_class_uid: str) -> bool:
     return sop_class_uid.startswith(_STORAGE_ROOT) or sop_class_uid in _NAMED_STORAGE
 
 
-def is_taken(abstract_syntax: str) -> bool:
-    """Whether the node has a service for an abstract syntax."""
-    return abstract_syntax == VERIFICATION or abstract_syntax in QUERY_RETRIEVE or is_storage(abstract_syntax)
+def service_of(abstract_syntax: str) -> Service | None:
+    """The service of the node that an abstract syntax belongs to; None when it has none."""
+    named = NAMED_SOP_CLASSES.get(abstract_syntax)
+    if named is not None:
+        return named[1]
+    return Service.STORE if is_storage(abstract_syntax) else None
 
 
 def accepted_syntax(abstract_syntax: str, proposed: list[str]) -> str | None:
     """The first proposed transfer syntax that the node takes: the sender's preference keeps its bytes as they are."""
-    known = TRANSFER_SYNTAXES if is_storage(abstract_syntax) else _UNCOMPRESSED
+    known = TRANSFER_SYNTAXES if is_storage(abstract_syntax) else UNCOMPRESSED
     return next((syntax for syntax in proposed if syntax in known), None)

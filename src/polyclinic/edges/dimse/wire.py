@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import select
 import socket
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from struct import Struct, pack
+from typing import Protocol
 
 from polyclinic.core.errors import PolyclinicError
 from polyclinic.edges.dimse.spool import Spool
+from polyclinic.edges.dimse.tls import TlsConnection
 
 ASSOCIATE_RQ, ASSOCIATE_AC, ASSOCIATE_RJ = 0x01, 0x02, 0x03
 P_DATA, RELEASE_RQ, RELEASE_RP, ABORT = 0x04, 0x05, 0x06, 0x07
@@ -32,6 +35,12 @@ _PREFIX = 12
 _BUFFERS_IN_A_CALL = 64
 _TIME = Struct("@ll")
 _QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
+
+
+class Take(Protocol):
+    """Who looks at the fragments of a dataset while they arrive."""
+
+    def __call__(self, piece: memoryview, *, last: bool) -> None: ...
 
 
 class Aborted(Exception):
@@ -56,7 +65,9 @@ class Wire:
         How long to wait for the next message, and for the rest of one that has begun.
     """
 
-    def __init__(self, connection: socket.socket, *, max_pdu_bytes: int, idle_s: float, pdu_s: float) -> None:
+    def __init__(
+        self, connection: socket.socket | TlsConnection, *, max_pdu_bytes: int, idle_s: float, pdu_s: float
+    ) -> None:
         connection.settimeout(None)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket = connection
@@ -119,7 +130,15 @@ class Wire:
 
     def has_input(self) -> bool:
         """Whether the peer has sent something that was not read."""
-        return self._ready > 0 or bool(select.select([self._socket], [], [], 0)[0])
+        return self.waits_for_input(0)
+
+    def waits_for_input(self, seconds: float) -> bool:
+        """Whether something to be read is there, or comes within the time."""
+        if self._ready or (isinstance(self._socket, TlsConnection) and self._socket.pending()):
+            return True
+        poll = select.poll()
+        poll.register(self._socket.fileno(), select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
 
     def abort(self, reason: int) -> None:
         """Tell the peer that the provider ends the association; failures do not matter any more."""
@@ -200,8 +219,11 @@ class Wire:
                     return context, command, left
             length = self._next_data()
 
-    def dataset(self, context_id: int, spool: Spool, left: int) -> None:
-        """Gather a dataset in `spool`; `left` bytes of the PDU with its command are still unread."""
+    def dataset(self, context_id: int, spool: Spool, left: int, take: Take | None = None) -> None:
+        """Gather a dataset in `spool`; `left` bytes of the PDU with its command are still unread.
+
+        Each fragment is shown to `take` too, with whether it is the last one.
+        """
         while True:
             if not left:
                 left = self._next_data()
@@ -212,6 +234,8 @@ class Wire:
                 last = bool(control & 2)
                 target = spool.room(size)
                 self._receive_exactly(target)
+                if take is not None:
+                    take(target, last=last)
                 target.release()
                 spool.filled(size)
                 if last:
@@ -252,6 +276,7 @@ class Wire:
         self._ready += count
 
     def _receive_exactly(self, target: memoryview) -> None:
+        deadline = 0.0
         while len(target):
             try:
                 count = self._socket.recv_into(target, 0, socket.MSG_WAITALL)
@@ -262,6 +287,11 @@ class Wire:
             if count == 0:
                 raise Aborted("closed by the peer in a message")
             target = target[count:]
+            if len(target):  # a peer that trickles must not stretch the time-out of each read into hours
+                now = time.monotonic()
+                deadline = deadline or now + self._pdu_s
+                if now > deadline:
+                    raise Aborted("too slow", NOT_SPECIFIED)
 
     def _set_timeout(self, seconds: float) -> None:
         if seconds != self._timeout_s:
