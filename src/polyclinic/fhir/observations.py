@@ -10,7 +10,7 @@ from polyclinic.core.findings import Finding, FindingState, Measurement, SourceK
 from polyclinic.core.units import PRINTED
 from polyclinic.fhir.json_text import Json
 from polyclinic.fhir.moments import to_instant
-from polyclinic.fhir.terms import codeable_concept, reference
+from polyclinic.fhir.terms import codeable_concept, reference, subject
 
 METHOD = "urn:polyclinic:fhir:measurement-method"
 LATERALITY = Code(system="http://snomed.info/sct", code="272741003", display="Laterality")
@@ -59,7 +59,7 @@ def observation(finding: Finding, facts: FindingFacts) -> Json:
         "status": observation_status(finding.state, signed=facts.signed),
         "category": [_CATEGORY],
         "code": codeable_concept(finding.code),
-        "subject": reference("Patient", facts.patient_id),
+        "subject": subject(facts.patient_id),
         "derivedFrom": [reference("ImagingStudy", finding.study_instance_uid)],
     }
     if facts.changed_at:

@@ -88,3 +88,8 @@ def reference(resource_type: str, resource_id: str, display: str = "") -> Json:
 def study_identifier(study_instance_uid: str) -> Json:
     """A Study Instance UID as Identifier (FHIR R4 ImagingStudy)."""
     return {"system": DICOM_UID, "value": f"urn:oid:{study_instance_uid}"}
+
+
+def subject(patient_id: str) -> Json:
+    """Reference to a Patient; says so where the images name nobody."""
+    return reference("Patient", patient_id) if patient_id else {"display": "Patient without identifier"}

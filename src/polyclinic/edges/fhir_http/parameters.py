@@ -109,31 +109,21 @@ Endpoint connection-type token connectionType :: dicom-wado-rs
 """
 
 _OF_OUR_OWN = frozenset({"imaging-study"})
-_CLINICAL = {"patient": "clinical-patient", "code": "clinical-code", "date": "clinical-date"}
-_SHARED = {"Observation": frozenset({"patient", "code", "date"}), "DiagnosticReport": frozenset({"patient", "code"})}
-_PERSON = {"birthdate": "individual-birthdate", "gender": "individual-gender"} | {
-    name: f"individual-{name}" for name in ("family", "given")
+_DEFINITIONS = {
+    "Patient": {name: f"individual-{name}" for name in ("birthdate", "gender", "family", "given")},
+    "ServiceRequest": {name: f"clinical-{name}" for name in ("patient", "code", "identifier")},
+    "ImagingStudy": {name: f"clinical-{name}" for name in ("patient", "identifier")},
+    "Observation": {name: f"clinical-{name}" for name in ("patient", "code", "date")},
+    "DiagnosticReport": {name: f"clinical-{name}" for name in ("patient", "code", "identifier", "date")},
 }
+"""Parameters that R4 defines once for several types."""
 
 
 def _definition(resource_type: str, name: str) -> str:
     if name in _OF_OUR_OWN:
         return ""
-    base = "http://hl7.org/fhir/SearchParameter/"
-    if resource_type == "*":
-        return base + f"Resource-{name.removeprefix('_')}"
-    if resource_type == "Patient" and name in _PERSON:
-        return base + _PERSON[name]
-    if name == "patient" and resource_type in ("ServiceRequest", "ImagingStudy", "Observation", "DiagnosticReport"):
-        return base + "clinical-patient"
-    if name in _SHARED.get(resource_type, ()) or (
-        name in ("code", "identifier", "date")
-        and resource_type in ("ServiceRequest", "DiagnosticReport", "ImagingStudy")
-    ):
-        return base + _CLINICAL.get(name, f"clinical-{name}")
-    if resource_type == "Observation" and name == "code":
-        return base + "clinical-code"
-    return base + f"{resource_type}-{name}"
+    shared = f"Resource-{name.removeprefix('_')}" if resource_type == "*" else f"{resource_type}-{name}"
+    return f"http://hl7.org/fhir/SearchParameter/{_DEFINITIONS.get(resource_type, {}).get(name, shared)}"
 
 
 def _read() -> dict[str, dict[str, SearchParameter]]:
