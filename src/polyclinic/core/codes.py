@@ -74,3 +74,5 @@ MEASURED_ONLY = _local("measured-only", "Measured without a published limit")
 # Chest CT beside the lungs
 THORACIC_SPINE = _sct("122495006", "Thoracic spine structure")
 BONE_DENSITY = _local("vertebral-attenuation", "Trabecular attenuation of a vertebra")
+LIVER = _sct("10200004", "Liver structure")
+LIVER_ATTENUATION = _local("liver-attenuation", "Attenuation of the liver")

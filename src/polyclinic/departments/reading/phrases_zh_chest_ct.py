@@ -20,4 +20,20 @@ PHRASES: Mapping[str, str] = {
         "界值依据# kV制定，管电压不同时CT值亦不同。"
     ),
     "slices thicker than # mm mix bone with its surroundings": "层厚大于# mm，骨与周围组织的部分容积效应明显。",
+    # Liver
+    "liver": "肝脏",
+    "upper abdomen other than the attenuation of the liver": "除肝脏CT值外的上腹部",
+    "contrast medium was given": "已使用对比剂",
+    "too little of it is in view": "扫描范围内所见过少",
+    "it is as dense as after contrast medium": "密度与增强后相当",
+    "what lies below the right lung is not uniform": "右肺下方组织密度不均",
+    "only the dome of the liver was measured; focal fat and vessels were not told apart": (
+        "仅测量膈顶下肝脏，未区分局灶性脂肪与血管。"
+    ),
+    "the threshold was set at # kv; at another tube voltage attenuation differs": (
+        "界值依据# kV制定，管电压不同时CT值亦不同。"
+    ),
+    "whether contrast medium was given is taken from the image header, which may not state it": (
+        "是否使用对比剂取自图像信息，其中可能未注明。"
+    ),
 }

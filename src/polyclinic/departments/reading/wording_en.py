@@ -40,6 +40,8 @@ ENGLISH = Wording(
         key(codes.MEAN_ATTENUATION): "mean attenuation",
         key(codes.THORACIC_SPINE): "thoracic spine",
         key(codes.BONE_DENSITY): "spongy bone of the vertebral bodies",
+        key(codes.LIVER): "liver",
+        key(codes.LIVER_ATTENUATION): "parenchyma under the dome",
         key(codes.INTERPRETATION): "interpretation",
         key(codes.WITHIN_LIMITS): "within published limits",
         key(codes.BEYOND_LIMITS): "beyond a published limit",

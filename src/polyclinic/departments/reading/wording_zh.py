@@ -41,6 +41,8 @@ CHINESE = Wording(
         key(codes.MEAN_ATTENUATION): "平均CT值",
         key(codes.THORACIC_SPINE): "胸椎",
         key(codes.BONE_DENSITY): "椎体松质骨",
+        key(codes.LIVER): "肝脏",
+        key(codes.LIVER_ATTENUATION): "膈顶下肝实质",
         key(codes.INTERPRETATION): "判读",
         key(codes.WITHIN_LIMITS): "在已发表界值以内",
         key(codes.BEYOND_LIMITS): "超出已发表界值",
