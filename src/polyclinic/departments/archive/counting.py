@@ -9,6 +9,7 @@ from sqlalchemy import Connection, delete, func, select, update
 
 from polyclinic.core.errors import PolyclinicError
 from polyclinic.departments.archive import schema
+from polyclinic.departments.archive.contracts import DERIVED_SOURCE
 from polyclinic.departments.archive.intake import Facts, examine_file, series_values, study_values
 from polyclinic.departments.archive.segments import Place, Segments
 
@@ -50,7 +51,7 @@ def count_again(connection: Connection, segments: Segments, study_instance_uid: 
     before_us = connection.execute(select(_study.first_received_at_us).where(this)).scalar_one()
     if first_us != before_us:
         first = _first_instance(connection, segments, of_study)
-        values |= study_values(first.header) if first is not None else {}
+        values |= {} if first is None else study_values(first[1].header)
     connection.execute(update(schema.study).where(this).values(values))
 
 
@@ -81,7 +82,7 @@ def _count_series(connection: Connection, segments: Segments, study_instance_uid
                     _instance.series_instance_uid == uid
                 )
                 first = _first_instance(connection, segments, of_series)
-                values |= series_values(first.header) if first is not None else {}
+                values |= {} if first is None else series_values(first[1].header) | {"derived": first[0]}
             connection.execute(update(schema.series).where(this).values(values))
 
 
@@ -98,14 +99,14 @@ def _lost_its_first(connection: Connection, study_instance_uid: str, series_inst
     return gone_us is not None and gone_us <= first_us
 
 
-def _first_instance(connection: Connection, segments: Segments, condition: Any) -> Facts | None:
-    """What the first of some instances says; None when its bytes cannot be read."""
+def _first_instance(connection: Connection, segments: Segments, condition: Any) -> tuple[bool, Facts] | None:
+    """Whether we made the first of some instances, and what it says; None when its bytes cannot be read."""
     row = connection.execute(
         select(schema.instance).where(condition).order_by(_instance.received_at_us, _instance.sop_instance_uid).limit(1)
     ).one()
     place = Place(segment=row.segment, offset_bytes=row.offset_bytes, size_bytes=row.size_bytes)
     try:
-        return examine_file(segments.read(place))[1]
+        return row.source == DERIVED_SOURCE, examine_file(segments.read(place))[1]
     except PolyclinicError as error:
         log.warning("archive.first-instance-unreadable", code=error.code)
         return None

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polyclinic.core.errors import NotFound, Unavailable
+from polyclinic.departments.archive.contracts import DERIVED_SOURCE
 from polyclinic.departments.archive.entries import BLOCK, END_OF_ARCHIVE, VOID, Entry, pack, padded, unpack
 from polyclinic.departments.archive.lanes import NO_SPACE, Draft, Lane, sync_folder, write_all
 
@@ -45,10 +46,15 @@ class Segments:
         A segment that has reached this size gets no further entry.
     lanes
         How many entries may be written at the same time.
+    free_bytes_min
+        With less free space than this, nothing that comes from outside is taken; what the platform makes still is.
     """
 
-    def __init__(self, folder: Path, *, segment_bytes: int = SEGMENT_BYTES, lanes: int = 4) -> None:
+    def __init__(
+        self, folder: Path, *, segment_bytes: int = SEGMENT_BYTES, lanes: int = 4, free_bytes_min: int = 0
+    ) -> None:
         self.folder = folder
+        self._free_bytes_min = free_bytes_min
         self._segment_bytes = segment_bytes
         folder.mkdir(parents=True, exist_ok=True)
         sync_folder(folder.parent)
@@ -67,6 +73,7 @@ class Segments:
         Unavailable
             ``archive.out-of-space`` or ``archive.storage-failed``; nothing of the file is kept.
         """
+        self._check_space(entry)
         try:
             with self._lane() as lane:
                 offset = lane.append(pack(entry), buffers, entry.size_bytes)
@@ -76,6 +83,8 @@ class Segments:
 
     def draft(self) -> Draft | None:
         """An entry to be written while it arrives, or None when none can be begun without waiting."""
+        if self._is_nearly_full():
+            return None
         with self._available:
             if self._closed or not self._drafts_left or not self._idle:
                 return None
@@ -90,10 +99,26 @@ class Segments:
     def complete(self, draft: Draft, entry: Entry) -> Place:
         """Make the entry of a draft durable; raises as `append`."""
         try:
+            self._check_space(entry)
+        except Unavailable:
+            draft.abandon()
+            raise
+        try:
             offset = draft.complete(entry)
         except OSError as error:
             raise storage_failure(error) from error
         return Place(segment=draft.segment, offset_bytes=offset, size_bytes=entry.size_bytes)
+
+    def _check_space(self, entry: Entry) -> None:
+        own = entry.is_note or entry.moved or entry.source == DERIVED_SOURCE
+        if not own and self._is_nearly_full():
+            raise Unavailable("archive.out-of-space", "The archive's disk is nearly full: make room, then send again")
+
+    def _is_nearly_full(self) -> bool:
+        if not self._free_bytes_min:
+            return False
+        disk = os.statvfs(self.folder)
+        return disk.f_bavail * disk.f_frsize < self._free_bytes_min
 
     def _end_draft(self, lane: Lane | None, error: OSError | None) -> None:
         with self._available:
@@ -254,15 +279,37 @@ def exclusively(path: Path) -> Iterator[int | None]:
 
 
 def scan(descriptor: int) -> Iterator[tuple[int, Entry | None]]:
-    """Every whole entry of a segment with the offset of its header; at last the end of what is whole with None."""
+    """Every whole entry of a segment with the offset of its header; at last the end of what is whole with None.
+
+    Behind a damaged header, which zeros are not, the next one is searched for.
+    """
     position, size = 0, os.fstat(descriptor).st_size
+    end = position
     while position + BLOCK <= size:
-        entry = unpack(os.pread(descriptor, BLOCK, position))
-        if entry is None or position + BLOCK + padded(entry.size_bytes) > size:
+        block = os.pread(descriptor, BLOCK, position)
+        entry = unpack(block)
+        if entry is None:
+            following = _next_header(descriptor, position + BLOCK, size) if block.strip(b"\0") else None
+            if following is None:
+                break
+            position = following
+            continue
+        if position + BLOCK + padded(entry.size_bytes) > size:
             break
         yield position, entry
         position += BLOCK + padded(entry.size_bytes)
-    yield position, None
+        end = position
+    yield end, None
+
+
+def _next_header(descriptor: int, position: int, size: int) -> int | None:
+    while position + BLOCK <= size:
+        data = os.pread(descriptor, _READ_BYTES, position)
+        for start in range(0, len(data) - BLOCK + 1, BLOCK):
+            if unpack(data[start : start + BLOCK]) is not None:
+                return position + start
+        position += max(len(data) // BLOCK * BLOCK, BLOCK)
+    return None
 
 
 def digest(descriptor: int, offset_bytes: int, size_bytes: int) -> str:

@@ -53,7 +53,7 @@ class SqlArchive(ArchiveReads):
         Shared database; the tables of `polyclinic.departments.archive.schema.metadata` must exist.
     segments_folder
         Where segments are kept.
-    segment_bytes, lanes
+    segment_bytes, lanes, free_bytes_min
         See `polyclinic.departments.archive.segments.Segments`.
     held
         Whether a study is on legal hold, which keeps it from being deleted.
@@ -66,9 +66,11 @@ class SqlArchive(ArchiveReads):
         *,
         segment_bytes: int = SEGMENT_BYTES,
         lanes: int = 4,
+        free_bytes_min: int = 0,
         held: Callable[[StudyRecord], bool] = lambda _: False,
     ) -> None:
-        super().__init__(engine, Segments(segments_folder, segment_bytes=segment_bytes, lanes=lanes), Arrivals())
+        segments = Segments(segments_folder, segment_bytes=segment_bytes, lanes=lanes, free_bytes_min=free_bytes_min)
+        super().__init__(engine, segments, Arrivals())
         self._committer = Committer(engine, self.segments)
         self._reader = Pinned(engine)
         known = select(schema.instance.c.size_bytes).where(schema.instance.c.sop_instance_uid == bindparam("uid"))
