@@ -7,6 +7,7 @@ import logging
 import re
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from polyclinic.app.settings import Settings, is_loopback
 from polyclinic.core.errors import Rejected
 from polyclinic.departments.archive.store import SqlArchive
 from polyclinic.departments.records.ports import Record
-from polyclinic.edges.dimse.association import Policy
+from polyclinic.edges.dimse.association import Policy, SourceOf
 from polyclinic.edges.dimse.commitment_store import Commitments
 from polyclinic.edges.dimse.node import DimseNode
 from polyclinic.edges.dimse.peers import KnownPeer, Peer, anybody
@@ -31,8 +32,15 @@ _KEYS = {"ae_title", "address", "networks", "services", "character_set", "certif
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def build_dicom_node(settings: Settings, archive: SqlArchive, record: Record, engine: Engine) -> DimseNode:
+def build_dicom_node(
+    settings: Settings, archive: SqlArchive, record: Record, engine: Engine, *, source_of: SourceOf | None = None
+) -> DimseNode:
     """The node as the settings want it; it does not listen yet.
+
+    Parameters
+    ----------
+    source_of
+        See `Policy.source_of`.
 
     Raises
     ------
@@ -40,6 +48,8 @@ def build_dicom_node(settings: Settings, archive: SqlArchive, record: Record, en
         ``settings.invalid`` naming what is wrong in the peers' file, ``dimse.bad-certificate``.
     """
     policy = dicom_policy(settings)
+    if source_of is not None:
+        policy = replace(policy, source_of=source_of)
     if policy.known_peers is None and not is_loopback(settings.dicom_host):
         log.warning("every DICOM peer may use every service: POLYCLINIC_DICOM_OPEN or the demo says so")
     if policy.known_peers == {}:

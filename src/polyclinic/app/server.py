@@ -94,8 +94,10 @@ def running(services: Services) -> Iterator[DimseNode]:
         *neighbour_loops(rooms),
         Loop("departures", functools.partial(depart, rooms), every_s=_DEPART_EVERY_S),
         Loop("feed", services.feed.turn, every_s=_FEED_EVERY_S),
+        services.workitems.loop(),
     )
-    node = build_dicom_node(settings, services.archive, services.record, services.engine)
+    source_of = rooms.neighbours.intake.source_of if rooms.neighbours else None
+    node = build_dicom_node(settings, services.archive, services.record, services.engine, source_of=source_of)
     try:
         node.start()
         for loop in loops:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable, Set
 from dataclasses import dataclass
 
@@ -14,9 +15,11 @@ from polyclinic.agentkit.manifest import installed_agents
 from polyclinic.app.audit import Auditing, open_audit, recorded_sender
 from polyclinic.app.metrics import house_metrics
 from polyclinic.app.outlets import print_report, sender
+from polyclinic.app.routing import build_neighbours
 from polyclinic.app.scenarios import load_scenarios
 from polyclinic.app.settings import Settings
 from polyclinic.app.web import create_app
+from polyclinic.app.workitems import Worklist, open_worklist
 from polyclinic.app.workroom import lasting, segments_folder
 from polyclinic.core.people import Person
 from polyclinic.departments.access.api import Gate, session_router
@@ -60,6 +63,7 @@ class Services:
     audit: Auditing
     gate: Gate
     desk: Desk
+    workitems: Worklist
     worklist: WorklistScreen
     feed: Feed
 
@@ -85,6 +89,8 @@ def build(settings: Settings, *, observe: Callable[[str, str], None] = unobserve
     migrate(engine)
     archive = SqlArchive(archive_engine, segments_folder(settings))
     audit = open_audit(engine, settings)
+    record = SqlRecord(engine)
+    stopping = threading.Event()
     rooms = Rooms(
         archive=archive,
         reading=ReadingStore(engine),
@@ -97,6 +103,10 @@ def build(settings: Settings, *, observe: Callable[[str, str], None] = unobserve
         render_pdf=print_report,
         send=recorded_sender(sender(settings.dicom_ae_title), audit.recorder),
         destinations=settings.destinations,
+        neighbours=build_neighbours(
+            settings, engine, archive, record=record, recorder=audit.recorder, stopping=stopping
+        ),
+        stopping=stopping,
         observe=observe,
     )
     access = AccessStore(engine)
@@ -106,7 +116,7 @@ def build(settings: Settings, *, observe: Callable[[str, str], None] = unobserve
         engine=engine,
         archive=archive,
         rooms=rooms,
-        record=SqlRecord(engine),
+        record=record,
         access=access,
         audit=audit,
         gate=Gate(
@@ -117,6 +127,7 @@ def build(settings: Settings, *, observe: Callable[[str, str], None] = unobserve
             audit=audit.web,
         ),
         desk=Desk(store=rooms.reading, runs=rooms.runs, facts=RoomFacts(rooms), journeys=Departures(rooms)),
+        workitems=open_worklist(engine, rooms, ae_title=settings.dicom_ae_title),
         worklist=worklist,
         feed=Feed(worklist.on_their_way),
     )
@@ -143,6 +154,7 @@ def build_app(services: Services, *, ready: Callable[[], bool]) -> FastAPI:
             ("/api/v1", screens_router(services.worklist, study_screen, services.feed, allow), None),
             ("/api/v1", reading_router(services.desk, rooms.outbox, allow), None),
             ("/api/v1", services.audit.router(allow), None),
+            *services.workitems.routers(gate, allow),
             ("/dicom-web", dicomweb_router(services.archive, authorize), Action.DICOM_SEARCH),
         ),
         page=settings.page,

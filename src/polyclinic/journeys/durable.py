@@ -23,7 +23,7 @@ from polyclinic.journeys.rooms import Rooms
 P = ParamSpec("P")
 R = TypeVar("R")
 
-PATH_VERSION = "1"
+PATH_VERSION = "2"
 """Changes when the order of steps changes: journeys begun on another order start again from their first step."""
 
 

@@ -20,6 +20,7 @@ from polyclinic.departments.reading.ports import Objects
 from polyclinic.departments.reading.runs import RunStore
 from polyclinic.departments.reading.store import ReadingStore
 from polyclinic.departments.records.store import RecordsStore
+from polyclinic.journeys.neighbours import Neighbours
 
 
 class Sender(Protocol):
@@ -60,6 +61,8 @@ class Rooms:
     render_pdf: PdfRenderer
     send: Sender
     destinations: tuple[str, ...] = ()
+    neighbours: Neighbours | None = None
+    """Archives and workstations that routing sends to and priors come from; None where there are none."""
     now: Callable[[], float] = time.time
     """Seconds since 1970 UTC."""
     observe: Callable[[str, str], None] = unobserved

@@ -24,11 +24,14 @@ from polyclinic.departments.reading import checks, rules
 from polyclinic.departments.reading.contracts import AgentRun, RunState, StudyState
 from polyclinic.departments.reading.runs import run_id_of
 from polyclinic.departments.records.rules import context_of
+from polyclinic.departments.routing.contracts import Trigger
 from polyclinic.journeys import durable
 from polyclinic.journeys.case_files import extent_of, inputs_sha256, planned_series, snapshot_instances
 from polyclinic.journeys.objects import build_objects
 from polyclinic.journeys.outcomes import load_outcome
+from polyclinic.journeys.priors_wait import await_priors
 from polyclinic.journeys.rooms import Rooms
+from polyclinic.journeys.routing import send_on
 
 log = logging.getLogger(__name__)
 
@@ -61,11 +64,14 @@ def settle(rooms: Rooms, study_instance_uid: str, evidence: str) -> None:
 def read(study_instance_uid: str, revision: int) -> None:
     """From a settled study to a draft that waits for a physician."""
     try:
+        send_on(study_instance_uid, revision, Trigger.SETTLED.value)
+        await_priors(study_instance_uid)
         gather(study_instance_uid, revision)
         run_ids = plan(study_instance_uid, revision)
         run(study_instance_uid, revision, run_ids)
         check(study_instance_uid, revision, run_ids)
         draft(study_instance_uid, revision, run_ids)
+        send_on(study_instance_uid, revision, Trigger.ASSESSED.value)
     except Exception as error:  # noqa: BLE001 - the journey's end of the line: whatever failed, people must see it
         fail(study_instance_uid, revision, _what_failed(error))
 
@@ -179,6 +185,7 @@ def leave(study_instance_uid: str, revision: int) -> None:
     """From a signed report to objects that every destination has."""
     try:
         deliver(study_instance_uid, revision)
+        send_on(study_instance_uid, revision, Trigger.SIGNED.value)
         watch(study_instance_uid, revision)
     except Exception as error:  # noqa: BLE001 - the journey's end of the line: whatever failed, people must see it
         not_delivered(study_instance_uid, revision, _what_failed(error))

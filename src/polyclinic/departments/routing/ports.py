@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -37,8 +37,11 @@ class Outlet(Protocol):
 class Outlets(Protocol):
     """Opens ways to destinations."""
 
-    def open(self, destination: Destination, sop_instance_uids: Sequence[str]) -> AbstractContextManager[Outlet]:
-        """The way for these instances. Connecting may happen with the first `Outlet.send`, which then raises."""
+    def open(self, destination: Destination, kinds: Collection[tuple[str, str]]) -> AbstractContextManager[Outlet]:
+        """The way for instances of these SOP classes in these transfer syntaxes.
+
+        Connecting may happen with the first `Outlet.send`, which then raises.
+        """
 
 
 class RemoteArchive(Protocol):

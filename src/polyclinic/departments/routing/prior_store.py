@@ -44,12 +44,27 @@ class PriorStore:
             dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
             connection.execute(dialect.insert(prior_search).values(rows).on_conflict_do_nothing())
 
-    def outstanding(self, study_instance_uid: str) -> int:
-        """How many archives have not been asked, or not answered, for priors of the study."""
+    def asked_at(self, study_instance_uid: str) -> float:
+        """When priors of the study were asked for first, in seconds since 1970 UTC; 0 when never."""
+        query = select(func.min(prior_search.c.queued_at)).where(
+            prior_search.c.study_instance_uid == study_instance_uid
+        )
+        with self._engine.connect() as connection:
+            return float(connection.execute(query).scalar_one() or 0.0)
+
+    def untried(self, study_instance_uid: str) -> int:
+        """How many archives have not been asked for priors of the study yet, or are just sending them.
+
+        One that was asked and did not answer is not waited for.
+        """
         query = (
             select(func.count())
             .select_from(prior_search)
-            .where(prior_search.c.study_instance_uid == study_instance_uid, prior_search.c.state == JobState.QUEUED)
+            .where(
+                prior_search.c.study_instance_uid == study_instance_uid,
+                prior_search.c.state == JobState.QUEUED,
+                prior_search.c.attempts == 0,
+            )
         )
         with self._engine.connect() as connection:
             return int(connection.execute(query).scalar_one())
@@ -80,17 +95,11 @@ class PriorStore:
                     return one
         return None
 
-    def alive(self, one: PriorSearch, holder: str, *, now: float, lease_s: float) -> None:
-        """The holder is still at it."""
-        self._set(one, holder, {"held_until": now + lease_s})
-
     def finish(self, one: PriorSearch, holder: str) -> None:
         """The archive was asked and everything worth fetching was tried."""
         self._set(one, holder, {"state": JobState.SENT, "reason": "", "holder": ""})
 
-    def postpone(
-        self, one: PriorSearch, holder: str, reason: str, *, now: float, chance: Callable[[], float]
-    ) -> bool:
+    def postpone(self, one: PriorSearch, holder: str, reason: str, *, now: float, chance: Callable[[], float]) -> bool:
         """The archive did not answer: again later, or given up. Whether it will be asked again."""
         attempts = one.attempts + 1
         values: dict[str, Any] = {"attempts": attempts, "reason": reason, "holder": "", "held_until": 0.0}

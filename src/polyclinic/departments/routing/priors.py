@@ -17,6 +17,8 @@ from polyclinic.departments.routing.contracts import (
 
 _DAYS_A_YEAR = 365.25
 _KNOWN_SEX = frozenset({"M", "F"})
+_NOT_IMAGES = frozenset({"SR", "KO", "PR", "SEG", "DOC", "REG", "RWV", "AU", "ECG", "RTSTRUCT", "RTPLAN", "RTRECORD"})
+"""Two studies are not alike because both hold a dose report."""
 _NO_PART_OF_A_QUERY = frozenset("*?\\")
 
 
@@ -103,9 +105,10 @@ def is_relevant(question: PriorQuestion, study: RemoteStudy, relevant: Sequence[
     What is not known of a prior (no body part in any series, no modality) never excludes it.
     """
     if not relevant:
+        images = [modality for modality in study.modalities if modality not in _NOT_IMAGES]
         return (
             not study.modalities
-            or _common(study.modalities, question.modalities)
+            or _common(images, question.modalities)
             or (study.body_parts is not None and _common(study.body_parts, question.body_parts))
         )
     return any(

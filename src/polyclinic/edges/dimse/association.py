@@ -37,6 +37,9 @@ from polyclinic.edges.dimse.wire import FRAGMENT_BYTES, Aborted, Wire, fragment_
 log = structlog.get_logger(__name__)
 
 
+SourceOf = Callable[[str, str, bytes | memoryview, str], str]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """Who may connect and how long the node waits."""
@@ -55,7 +58,7 @@ class Policy:
     """Responses to one C-FIND, and instances of one C-GET or C-MOVE."""
     move_destinations: Mapping[str, Peer] = field(default_factory=dict)
     """Where C-MOVE may send to, by AE title."""
-    source_of: Callable[[str, str, bytes | memoryview, str], str] = lambda peer, originator, dataset, syntax: peer
+    source_of: SourceOf = lambda peer, originator, dataset, syntax: peer
     """Source to be noted for an instance, from calling AE title, move originator, dataset and transfer syntax; what it
     raises refuses the instance."""
     report_after_s: float = 1.0
