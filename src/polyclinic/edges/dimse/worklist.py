@@ -51,6 +51,10 @@ class Wanted:
     """Keys of the scheduled procedure step, without its start."""
     dates: str
     times: str
+    first: datetime | None
+    """Start of the first day that is asked for."""
+    last: datetime | None
+    """End of the last one."""
     zone: tzinfo | None
     is_partial: bool
 
@@ -63,13 +67,18 @@ def wanted_of(identifier: Identifier, zone: tzinfo | None) -> Wanted:
     step = items[0] if items else Keys(values={}, sequences={}, others=False)
     for keyword, value in (*identifier.keys.items(), *step.values.items()):
         check_value(keyword, value)
+    zone = zone_of(identifier.keys.get("TimezoneOffsetFromUTC", "")) or zone
+    dates = step.values.get(_START[0], "")
+    first, last = _span(dates, zone)
     unknown = has_unknown(set(identifier.keys) - _IGNORED, identifier.sequences)
     return Wanted(
         identifier=identifier,
         step=replace(step, values={k: v for k, v in step.values.items() if k not in _START}),
-        dates=step.values.get(_START[0], ""),
+        dates=dates,
         times=step.values.get(_START[1], ""),
-        zone=zone_of(identifier.keys.get("TimezoneOffsetFromUTC", "")) or zone,
+        first=first,
+        last=last,
+        zone=zone,
         is_partial=identifier.others or unknown,
     )
 
@@ -150,15 +159,14 @@ def _patient(key: PatientKey, patients: Patients) -> PatientRecord:
 
 def _orders(wanted: Wanted, orders: Orders) -> Iterator[Order]:
     """Active orders that may have a matching step: what the port can narrow down, page by page."""
-    first, last = _span(wanted)
     query = OrderQuery(
         statuses=frozenset({OrderStatus.ACTIVE}),
         modality=_single(wanted.step.values.get("Modality", "")),
         station_ae_title=_single(wanted.step.values.get("ScheduledStationAETitle", "")),
         accession_number=_single(wanted.identifier.keys.get("AccessionNumber", "")),
         study_instance_uid=_single(wanted.identifier.keys.get("StudyInstanceUID", "")),
-        starts_from=first,
-        starts_to=last,
+        starts_from=wanted.first,
+        starts_to=wanted.last,
         limit=_PAGE,
     )
     while page := orders.find_orders(query):
@@ -172,15 +180,15 @@ def _single(value: str) -> str:
     return "" if set(value) & set("*?\\") else value
 
 
-def _span(wanted: Wanted) -> tuple[datetime | None, datetime | None]:
-    """The days that are asked for, in full: times of day are matched afterwards."""
-    if is_universal(wanted.dates):
+def _span(dates: str, zone: tzinfo | None) -> tuple[datetime | None, datetime | None]:
+    """The days that are asked for, in full: times of day are matched afterwards. Raises `Mismatch`."""
+    if is_universal(dates):
         return None, None
-    first, dash, last = wanted.dates.partition("-")
+    first, dash, last = dates.partition("-")
     last = last if dash else first
     return (
-        _midnight(first, wanted.zone) if first else None,
-        _midnight(last, wanted.zone) + timedelta(days=1) if last else None,
+        _midnight(first, zone) if first else None,
+        _midnight(last, zone) + timedelta(days=1) if last else None,
     )
 
 
@@ -188,6 +196,6 @@ def _midnight(date: str, zone: tzinfo | None) -> datetime:
     try:
         day = datetime.strptime(date, "%Y%m%d").date()  # noqa: DTZ007 - a day has no zone
         start = datetime.combine(day, time())
-        return start.replace(tzinfo=zone) if zone is not None else start.astimezone()
+        return start.replace(tzinfo=zone) if zone is not None else start.astimezone()  # may leave the calendar
     except (ValueError, OverflowError) as error:
         raise Mismatch("Bad value of ScheduledProcedureStepStartDate") from error
