@@ -9,18 +9,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, RowMapping, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, and_, func, or_, select, text
 
 from polyclinic.core.errors import NotFound, Rejected
-from polyclinic.core.names import fold_name
 from polyclinic.departments.archive import schema
 from polyclinic.departments.archive.arrivals import Arrivals
+from polyclinic.departments.archive.search import reading
+from polyclinic.departments.archive.tally import count_studies
 from polyclinic.departments.reading.contracts import StudyState
 from polyclinic.departments.reading.tables import study_status
+from polyclinic.screens import worklist_search
 
 _study = schema.study.c
 _status = study_status.c
-_ESCAPE = "\\"
+_IS_TO_BE_READ = or_(_study.primary_count > 0, _status.state.is_not(None))
+"""Not so a study that only came as somebody's prior."""
+_FETCHED = "Fetched from another archive to compare with; it is not read here"
 _RECENT_S = 60.0
 _MOST_EVENTS = 200
 
@@ -51,7 +55,7 @@ class WorklistScreen:
         Parameters
         ----------
         search
-            Part of a patient name, or the beginning of a patient id or accession number.
+            Part of a patient name, or the beginning of a patient id or accession number; see `worklist_search`.
         state
             Only studies in this state; empty for all.
 
@@ -60,17 +64,17 @@ class WorklistScreen:
         Rejected
             ``worklist.bad-cursor`` or ``worklist.bad-state``.
         """
-        wanted = [*self._searched(search), *self._in_state(state)]
         newest = (_study.last_received_at_us.desc(), _study.study_instance_uid.desc())
-        query = _joined().where(*wanted, *_after(cursor)).order_by(*newest).limit(limit + 1)
-        count = (
-            select(func.count())
-            .select_from(schema.study.outerjoin(study_status, _status.study_instance_uid == _study.study_instance_uid))
-            .where(*wanted)
-        )
-        with self._engine.connect() as connection:
+        searched = search.strip()
+        with reading(self._engine) as connection:
+            hits = worklist_search.found(connection, searched) if searched else None
+            wanted = [_IS_TO_BE_READ, *([] if hits is None else [hits.condition]), *self._in_state(state)]
+            query = _joined().where(*wanted, *_after(cursor)).order_by(*newest).limit(limit + 1)
             rows = connection.execute(query).mappings().all()
-            total = int(connection.execute(count).scalar_one())
+            if state or (hits is not None and hits.is_exact):
+                total = _count(connection, wanted)
+            else:
+                total = _count_all(connection) if hits is None else hits.total
         more = len(rows) > limit
         return Page(rows=self._plain(rows[:limit]), next_cursor=_cursor(rows[limit - 1]) if more else None, total=total)
 
@@ -101,19 +105,6 @@ class WorklistScreen:
         sending = self._arrivals.counts()
         return [_plain(row, sending.get(row["study_instance_uid"], 0)) for row in rows]
 
-    def _searched(self, search: str) -> list[ColumnElement[bool]]:
-        text = search.strip()
-        if not text:
-            return []
-        literal = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        return [
-            or_(
-                _study.patient_name_folded.like(f"%{fold_name(literal)}%", escape=_ESCAPE),
-                _study.patient_id.like(f"{literal}%", escape=_ESCAPE),
-                _study.accession_number.like(f"{literal}%", escape=_ESCAPE),
-            )
-        ]
-
     def _in_state(self, state: str) -> list[ColumnElement[bool]]:
         if not state:
             return []
@@ -126,6 +117,18 @@ class WorklistScreen:
         if state == StudyState.ARRIVING:
             return [unsettled, arriving]
         return [or_(_status.state == state, and_(unsettled, ~arriving))]
+
+
+def _count(connection: Connection, wanted: Sequence[ColumnElement[bool]]) -> int:
+    joined = schema.study.outerjoin(study_status, _status.study_instance_uid == _study.study_instance_uid)
+    return int(connection.execute(select(func.count()).select_from(joined).where(*wanted)).scalar_one())
+
+
+def _count_all(connection: Connection) -> int:
+    """All that are to be read, without going through them: those that are not have an index."""
+    known = select(1).where(_status.study_instance_uid == _study.study_instance_uid).exists()
+    others = select(func.count()).select_from(schema.study).where(text(schema.ONLY_FETCHED), ~known)
+    return count_studies(connection, schema.tally) - int(connection.execute(others).scalar_one())
 
 
 def _joined(*, priors: bool = True) -> Any:
@@ -173,7 +176,7 @@ def _plain(row: RowMapping, open_associations: int) -> dict[str, Any]:
         "fraction": fraction,
         "urgency": row["urgency"] or "routine",
         "urgency_reason": row["urgency_reason"] or "",
-        "reason": row["reason"] or "",
+        "reason": row["reason"] or ("" if row["primary_count"] else _FETCHED),
         "finding_count": row["finding_count"] or 0,
         "undecided": row["undecided"] or 0,
         "received_at": received.isoformat(),

@@ -16,9 +16,9 @@ from sqlalchemy import ColumnElement, Connection, and_, func, literal, or_, sele
 from polyclinic.core.names import fold_name
 from polyclinic.departments.archive import schema
 from polyclinic.departments.archive.matching import HIGHEST, bytewise, is_universal, values_of, wildcard
-from polyclinic.departments.archive.name_groups import GROUPS, HasGroups, group
+from polyclinic.departments.archive.name_groups import GROUPS, group, has_groups
 
-FEW = 2000
+FEW = 5000
 """So many studies are sorted sooner than an index is walked for those among them that match."""
 _MOST_COMBINATIONS = 200
 _study = schema.study.c
@@ -75,24 +75,36 @@ def entrances(connection: Connection, matches: dict[str, str]) -> list[Entrance]
     return found
 
 
+def beginnings(text: str) -> list[Entrance]:
+    """Ways to studies with a name group, patient ID or accession number that begins with a text, in any capitals."""
+    found = []
+    if stem := fold_name(text).rstrip("^ "):
+        found.append(Entrance(kind=Kind.NAME, branches=_name_branches([1, 2, 3], stem, exact=False)))
+    spellings = dict.fromkeys((text, text.upper(), text.lower()))
+    for kind, column in ((Kind.PATIENT, _study.patient_id), (Kind.ACCESSION, _study.accession_number)):
+        branches = (Branch(condition=_from(bytewise(column), one), order=column) for one in spellings)
+        found.append(Entrance(kind=kind, branches=tuple(branches)))
+    return found
+
+
 def fewest(connection: Connection, ways: Sequence[Entrance]) -> tuple[Entrance, bool]:
     """The best of one or several ways in, and whether it leads to at most `FEW` studies."""
-    counted = [(_count(connection, way), way.kind, way) for way in ways]
+    counted = [(leads_to(connection, way), way.kind, way) for way in ways]
     count, _, way = min(counted, key=lambda one: one[:2])
     return way, count <= FEW
 
 
-def _count(connection: Connection, way: Entrance) -> int:
-    """Studies that a way leads to, counted up to one more than `FEW`."""
+def leads_to(connection: Connection, way: Entrance, most: int = FEW) -> int:
+    """Studies that a way leads to, counted up to one more than `most`."""
     if way.kind is Kind.UID:
         return 1
-    left = FEW + 1
+    left = most + 1
     for branch in way.branches:
         some = select(literal(1).label("one")).select_from(schema.study).where(branch.condition).limit(left).subquery()
         left -= int(connection.execute(select(func.count()).select_from(some)).scalar_one())
         if not left:
             break
-    return FEW + 1 - left
+    return most + 1 - left
 
 
 def _exact(given: dict[str, str], keyword: str, kind: Kind, column: Any) -> list[Entrance]:
@@ -165,7 +177,7 @@ def _name_branches(numbers: list[int], stem: str, *, exact: bool) -> tuple[Branc
     for number in numbers:
         this = group(_study.patient_name_folded, number)
         here = this == stem if exact else _from(this, stem)
-        conditions = [here, *([HasGroups(_study.patient_name_folded)] if number > 1 else [])]
+        conditions = [here, *([has_groups(_study.patient_name_folded)] if number > 1 else [])]
         branches.append(Branch(condition=and_(*conditions, *(~before.condition for before in branches)), order=this))
     return tuple(branches)
 

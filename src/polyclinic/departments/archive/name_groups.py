@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import ColumnElement, literal_column
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
-from sqlalchemy.types import Boolean, Text
+from sqlalchemy.types import Integer, Text
 
 GROUPS = 3
 
@@ -45,12 +46,17 @@ class PhoneticGroup(_Group):
     number = 3
 
 
-class HasGroups(GenericFunction[bool]):
-    """Whether a name has more than its first group; the indexes on the others hold such names only."""
+class _FirstEqualsSign(GenericFunction[int]):
+    """Position of the first equals sign in a name, 0 when there is none."""
 
-    type = Boolean()
+    type = Integer()
     inherit_cache = True
-    name = "name_has_groups"
+    name = "name_first_equals_sign"
+
+
+def has_groups(column: Any) -> ColumnElement[bool]:
+    """Whether a name has more than its first group; the indexes on the others hold such names only."""
+    return _FirstEqualsSign(column) > literal_column("0")  # spelt out, as in the definition of the indexes
 
 
 _KINDS = (AlphabeticGroup, IdeographicGroup, PhoneticGroup)
@@ -78,14 +84,14 @@ def _split_part(element: Any, compiler: Any, **arguments: Any) -> str:
     return f"(split_part({_column(element, compiler, arguments)}, '=', {element.number}) COLLATE \"C\")"
 
 
-@compiles(HasGroups, "sqlite")
-def _sqlite_has(element: Any, compiler: Any, **arguments: Any) -> str:
-    return f"(instr({_column(element, compiler, arguments)}, '=') > 0)"
+@compiles(_FirstEqualsSign, "sqlite")
+def _instr(element: Any, compiler: Any, **arguments: Any) -> str:
+    return f"instr({_column(element, compiler, arguments)}, '=')"
 
 
-@compiles(HasGroups)
-def _has(element: Any, compiler: Any, **arguments: Any) -> str:
-    return f"(strpos({_column(element, compiler, arguments)}, '=') > 0)"
+@compiles(_FirstEqualsSign)
+def _strpos(element: Any, compiler: Any, **arguments: Any) -> str:
+    return f"strpos({_column(element, compiler, arguments)}, '=')"
 
 
 def _column(element: Any, compiler: Any, arguments: dict[str, Any]) -> str:

@@ -15,6 +15,10 @@ _UID = String(64)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+ONLY_FETCHED = "primary_count = 0"
+"""Studies of which the platform itself made or fetched every instance; spelt as its index has it."""
+
+
 def to_microseconds(moment: datetime) -> int:
     """Microseconds since 1970 of an aware time."""
     return (moment - _EPOCH) // timedelta(microseconds=1)
@@ -60,6 +64,12 @@ study = Table(
         sqlite_where=text("primary_count > settled_count"),
         postgresql_where=text("primary_count > settled_count"),
     ),
+    Index(
+        "ix_archive_study_only_fetched",
+        "study_instance_uid",
+        sqlite_where=text(ONLY_FETCHED),
+        postgresql_where=text(ONLY_FETCHED),
+    ),
 )
 
 Index("ix_archive_study_name_1", name_groups.group(study.c.patient_name_folded, 1), study.c.study_instance_uid)
@@ -68,8 +78,8 @@ for _number in (2, 3):
         f"ix_archive_study_name_{_number}",
         name_groups.group(study.c.patient_name_folded, _number),
         study.c.study_instance_uid,
-        sqlite_where=name_groups.HasGroups(study.c.patient_name_folded),
-        postgresql_where=name_groups.HasGroups(study.c.patient_name_folded),
+        sqlite_where=name_groups.has_groups(study.c.patient_name_folded),
+        postgresql_where=name_groups.has_groups(study.c.patient_name_folded),
     )
 tally = tally_table(metadata)
 

@@ -88,10 +88,17 @@ def upgrade_search() -> None:
         batch_op.create_index(
             "ix_archive_study_modalities", ["modalities", "study_date", "study_instance_uid"], unique=False
         )
+        batch_op.create_index(
+            "ix_archive_study_only_fetched",
+            ["study_instance_uid"],
+            unique=False,
+            sqlite_where=sa.text("primary_count = 0"),
+            postgresql_where=sa.text("primary_count = 0"),
+        )
     for number, expression in _SQLITE_GROUPS.items():
         group = f"(split_part(patient_name_folded, '=', {number}) COLLATE \"C\")" if postgresql else expression
         find = "strpos" if postgresql else "instr"
-        where = "" if number == 1 else f" WHERE ({find}(patient_name_folded, '=') > 0)"
+        where = "" if number == 1 else f" WHERE {find}(patient_name_folded, '=') > 0"
         op.execute(f"CREATE INDEX ix_archive_study_name_{number} ON archive_study ({group}, study_instance_uid){where}")
     op.create_table(
         "archive_study_tally",
