@@ -19,7 +19,7 @@ from polyclinic.departments.records.patients import (
     PerformedStep,
     ScheduledStep,
 )
-from polyclinic.departments.records.ports import OrderQuery, PatientQuery
+from polyclinic.departments.records.ports import InboxEntry, OrderQuery, PatientQuery
 from polyclinic.departments.records.rules import (
     check_order,
     check_patient,
@@ -196,6 +196,25 @@ class InMemoryRecord:
         after = replace(order, version=len(versions) + 1, changed_at=at)
         versions.append(after)
         return after
+
+
+class InMemoryInbox:
+    """`polyclinic.departments.records.ports.Inbox` in a set."""
+
+    def __init__(self) -> None:
+        self._noted: set[tuple[str, str, str]] = set()
+
+    def accepted(self, entry: InboxEntry) -> bool:
+        """See `Inbox.accepted`."""
+        return _name_of(entry) in self._noted
+
+    def note(self, entry: InboxEntry) -> None:
+        """See `Inbox.note`."""
+        self._noted.add(_name_of(entry))
+
+
+def _name_of(entry: InboxEntry) -> tuple[str, str, str]:
+    return entry.sender_sha256, entry.control_id_sha256, entry.body_sha256
 
 
 def _fits_patient(patient: PatientRecord, query: PatientQuery) -> bool:

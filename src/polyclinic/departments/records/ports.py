@@ -148,3 +148,26 @@ class Orders(Protocol):
 
 class Record(Patients, Orders, Protocol):
     """Both: the clinical record as one thing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboxEntry:
+    """A message that came in, as hashes: what it says is in the record, not here."""
+
+    sender_sha256: str
+    control_id_sha256: str
+    body_sha256: str
+    """Of everything behind its header, so that a repeated message with a new date is known again."""
+    kind: str
+    """Message code and event, e.g. ``ADT^A08``."""
+    received_at: datetime
+
+
+class Inbox(Protocol):
+    """Messages whose effect is durable, so that a repeated one is answered alike and done once."""
+
+    def accepted(self, entry: InboxEntry) -> bool:
+        """Whether a message of that sender, control id and body was noted."""
+
+    def note(self, entry: InboxEntry) -> None:
+        """Its effect is durable; idempotent."""

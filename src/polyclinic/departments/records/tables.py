@@ -138,3 +138,15 @@ performed_step = Table(
     Column("record", Text, nullable=False),
     Index("ix_records_performed_step_study", "study_instance_uid", "started_at_us"),
 )
+
+message = Table(
+    "records_message",
+    metadata,
+    Column("sender_sha256", String(64), primary_key=True),
+    Column("control_id_sha256", String(64), primary_key=True),
+    Column("body_sha256", String(64), primary_key=True),
+    Column("kind", String(32), nullable=False),
+    Column("received_at_us", BigInteger, nullable=False),
+    Index("ix_records_message_received", "received_at_us"),
+    comment="accepted HL7 messages, as hashes",
+)

@@ -18,6 +18,7 @@ def upgrade() -> None:
     """Patients, orders and procedure steps of the record."""
     _patients()
     _orders()
+    _messages()
 
 
 def _patients() -> None:
@@ -117,3 +118,17 @@ def _orders() -> None:
     op.create_index(
         "ix_records_performed_step_study", "records_performed_step", ["study_instance_uid", "started_at_us"]
     )
+
+
+def _messages() -> None:
+    op.create_table(
+        "records_message",
+        sa.Column("sender_sha256", sa.String(64), nullable=False),
+        sa.Column("control_id_sha256", sa.String(64), nullable=False),
+        sa.Column("body_sha256", sa.String(64), nullable=False),
+        sa.Column("kind", sa.String(32), nullable=False),
+        sa.Column("received_at_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("sender_sha256", "control_id_sha256", "body_sha256"),
+        comment="accepted HL7 messages, as hashes",
+    )
+    op.create_index("ix_records_message_received", "records_message", ["received_at_us"])
