@@ -12,12 +12,17 @@ from sqlalchemy import RowMapping
 def service_url(request: Request) -> str:
     """Address of the DICOMweb root of this request, without a trailing slash."""
     path = request.url.path
-    root = path[: path.index("/studies")] if "/studies" in path else path.rsplit("/", 1)[0]
+    root = path[: path.index("/studies")] if "/studies" in path else path.rstrip("/").rsplit("/", 1)[0]
     return f"{request.url.scheme}://{request.url.netloc}{root}"
 
 
 def study_url(root: str, study_instance_uid: str) -> str:
     return f"{root}/studies/{study_instance_uid}"
+
+
+def series_url(root: str, row: RowMapping | Mapping[str, Any]) -> str:
+    """Address of a series, from any mapping with its two UIDs."""
+    return f"{root}/studies/{row['study_instance_uid']}/series/{row['series_instance_uid']}"
 
 
 def instance_url(root: str, row: RowMapping | Mapping[str, Any]) -> str:

@@ -15,8 +15,8 @@ from pydicom.encaps import get_frame
 from polyclinic.core.errors import NotFound, Rejected
 from polyclinic.departments.archive.ports import KeptFile
 from polyclinic.departments.archive.store import SqlArchive
-from polyclinic.dicom.header import DEFLATED, EXPLICIT_BE, NATIVE, Header, read_header
-from polyclinic.edges.dicomweb.stored import header_of
+from polyclinic.dicom.header import DEFLATED, EXPLICIT_BE, NATIVE, Header
+from polyclinic.edges.dicomweb.stored import etag_of, header_of, reading
 
 Spans = tuple[tuple[int, int], ...]
 Read = Callable[[int, int], bytes]
@@ -62,22 +62,21 @@ class Frames:
 
     def _read(self, kept: KeptFile, table: FrameTable, numbers: list[int]) -> Iterator[bytes]:
         if table.inflated:
-            inflated = read_header(
-                self._archive.read_part(kept, kept.dataset_offset), kept.record.transfer_syntax_uid
-            ).data
+            inflated = header_of(self._archive, kept).data
             for number in numbers:
                 yield b"".join(bytes(inflated[start:stop]) for start, stop in table.frames[number - 1])
             return
-        with self._archive.parts(kept) as read:
+        with reading(self._archive, kept) as (read, _, _):
             for number in numbers:
                 if not table.frames:
                     yield _searched(read(*table.whole[0]), number, kept.record.number_of_frames)
                     continue
-                frame = b"".join(read(start, stop) for start, stop in table.frames[number - 1])
+                spans = table.frames[number - 1]
+                frame = read(*spans[0]) if len(spans) == 1 else b"".join(read(*span) for span in spans)
                 yield frame if table.word_bytes == 1 else swapped(frame, table.word_bytes)
 
     def _table(self, kept: KeptFile) -> FrameTable:
-        uid = kept.record.sop_instance_uid
+        uid = etag_of(kept)  # another correction is another file
         with self._lock:
             table = self._tables.get(uid)
             if table is not None:
@@ -96,15 +95,22 @@ class Frames:
         if pixels is None:
             raise NotFound("dicomweb.no-frame", "The instance has no pixel data")
         inflated = kept.record.transfer_syntax_uid in DEFLATED
-        start = pixels.start + (0 if inflated else kept.dataset_offset)
+        with reading(self._archive, kept) as (read, dataset_offset, size_bytes):
+            return self._lay_out(kept, header, 0 if inflated else dataset_offset, read, size_bytes)
+
+    @staticmethod
+    def _lay_out(kept: KeptFile, header: Header, dataset_offset: int, read: Read, size_bytes: int) -> FrameTable:
+        pixels = header.pixels
+        assert pixels is not None  # the caller has looked
+        inflated = kept.record.transfer_syntax_uid in DEFLATED
+        start = pixels.start + dataset_offset
         if kept.record.transfer_syntax_uid in NATIVE:
-            end = len(header.data) if inflated else kept.record.size_bytes
+            end = len(header.data) if inflated else size_bytes
             frames = native_frames(header, start, end, kept.record.number_of_frames)
             big = kept.record.transfer_syntax_uid == EXPLICIT_BE and pixels.vr != "OB"
             word_bytes = max((header.uint16(0x00280100) or 8) // 8, 2) if big else 1
             return FrameTable(frames=frames, word_bytes=word_bytes, inflated=inflated)
-        with self._archive.parts(kept) as read:
-            table, fragments = read_fragments(read, start, kept.record.size_bytes)
+        table, fragments = read_fragments(read, start, size_bytes)
         offsets = _offsets(header.raw(_EXTENDED_OFFSET_TABLE), "<Q") or _offsets(table, "<L")
         frames = encapsulated_frames(fragments, offsets, kept.record.number_of_frames)
         end = fragments[-1][1] if fragments else start

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Collection
 from functools import lru_cache
 from struct import calcsize, unpack_from
 from typing import Any
@@ -21,6 +22,7 @@ _BINARY = frozenset({"OB", "OW", "OF", "OD", "OL", "OV", "UN"})
 _ONE_VALUE = frozenset({"LT", "ST", "UT", "UR"})
 _ASCII = frozenset({"AE", "AS", "CS", "DA", "DT", "TM", "UI", "IS", "DS", "UR"})
 _PIXEL_REPRESENTATION = 0x00280103
+_PIXELS = frozenset({PIXEL_DATA, 0x7FE00008, 0x7FE00009})
 _CHARACTER_SET = 0x00080005
 _MAX_DEPTH = 32
 
@@ -35,10 +37,18 @@ def to_json(header: Header, bulk_data_url: str) -> Json:
     bulk_data_url
         Address under which the values of large elements are served; the element's path is appended.
     """
+    return some_to_json(header, bulk_data_url, None)
+
+
+def some_to_json(header: Header, bulk_data_url: str, tags: Collection[int] | None) -> Json:
+    """As `to_json`, of these attributes only."""
     walker = Walker(header.data, header.encoding)
     signed = header.uint16(_PIXEL_REPRESENTATION) == 1
     encodings = encodings_of(header.raw(_CHARACTER_SET))
-    return _Writer(walker, signed).dataset(header.elements, encodings, bulk_data_url + "/", 0)
+    elements = header.elements
+    if tags is not None:
+        elements = {tag: elements[tag] for tag in tags if tag in elements}
+    return _Writer(walker, signed).dataset(elements, encodings, bulk_data_url + "/", 0)
 
 
 class _Writer:
@@ -64,7 +74,7 @@ class _Writer:
     def _element(  # noqa: PLR0911, PLR0917 - one return per family of VRs
         self, tag: int, vr: str, span: Span, encodings: list[str], url: str, depth: int
     ) -> Json:
-        if tag == PIXEL_DATA:
+        if tag in _PIXELS:
             return {"vr": vr, "BulkDataURI": f"{url}{tag:08X}"}
         if span.start == span.stop:
             return {"vr": vr}

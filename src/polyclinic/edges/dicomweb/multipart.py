@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import secrets
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from email.message import Message
 from typing import IO
 
@@ -134,9 +134,12 @@ def new_boundary() -> str:
     return secrets.token_hex(16)
 
 
-def write_parts(parts: Iterable[tuple[str, Iterable[bytes]]], boundary: str) -> Iterator[bytes]:
-    """Body of a multipart/related answer from pairs of content type and chunks."""
-    for content_type, chunks in parts:
-        yield f"\r\n--{boundary}\r\nContent-Type: {content_type}\r\n\r\n".encode("latin-1")
-        yield from chunks
-    yield f"\r\n--{boundary}--\r\n".encode("latin-1")
+def part_head(boundary: str, content_type: str, location: str = "") -> bytes:
+    """What stands before the content of a part, the delimiter included."""
+    at = f"\r\nContent-Location: {location}" if location else ""
+    return f"\r\n--{boundary}\r\nContent-Type: {content_type}{at}\r\n\r\n".encode("latin-1")
+
+
+def part_tail(boundary: str) -> bytes:
+    """What ends a multipart body."""
+    return f"\r\n--{boundary}--\r\n".encode("latin-1")

@@ -1,60 +1,13 @@
-"""QIDO-RS: request parameters into a query, index rows into DICOM JSON (PS3.18 8.3.4, 10.6)."""
+"""QIDO-RS results: index rows as DICOM JSON (PS3.18 10.6.3.3)."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydicom.datadict import keyword_for_tag, tag_for_keyword
 from sqlalchemy import RowMapping
 
-from polyclinic.core.errors import Rejected
-from polyclinic.departments.archive.search import Query
 from polyclinic.edges.dicomweb.model import Json, person_name_json
-
-DEFAULT_LIMIT = 100
-MAX_LIMIT = 5000
-_TAG = re.compile(r"[0-9A-Fa-f]{8}")
-_NOT_KEYS = frozenset({"limit", "offset", "includefield", "fuzzymatching", "accept", "charset", "lang"})
-
-
-def parse_query(parameters: Iterable[tuple[str, str]], fixed: Mapping[str, str]) -> tuple[Query, frozenset[str]]:
-    """Query and the fields that are to be included besides the required ones (``all`` among them).
-
-    Raises
-    ------
-    Rejected
-        ``dicomweb.bad-query`` for numbers that are none and attributes that do not exist.
-    """
-    matches: dict[str, str] = {}
-    include: set[str] = set()
-    limit, offset = DEFAULT_LIMIT, 0
-    for name, value in parameters:
-        if name == "limit":
-            limit = min(_count(name, value), MAX_LIMIT)
-        elif name == "offset":
-            offset = _count(name, value)
-        elif name == "includefield":
-            include |= {field.strip() for field in value.split(",") if field.strip()}
-        elif name.lower() not in _NOT_KEYS:
-            keyword = _keyword(name)
-            matches[keyword] = value
-    return Query(matches=matches | dict(fixed), limit=limit, offset=offset), frozenset(include)
-
-
-def _count(name: str, value: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}", value):
-        raise Rejected("dicomweb.bad-query", f"{name} must be a number that is not negative")
-    return int(value)
-
-
-def _keyword(name: str) -> str:
-    keyword = keyword_for_tag(int(name, 16)) if _TAG.fullmatch(name) else name
-    if not keyword or tag_for_keyword(keyword) is None:
-        raise Rejected("dicomweb.bad-query", "A query parameter names no DICOM attribute: use its keyword or tag")
-    return keyword
-
 
 _STUDY = (
     ("00080020", "DA", "study_date"),

@@ -12,6 +12,10 @@ from fastapi.routing import APIRoute
 from polyclinic.core.errors import Conflict, Forbidden, NotFound, PolyclinicError, Unavailable
 from polyclinic.departments.archive.store import SqlArchive
 from polyclinic.dicom.header import HeaderError
+from polyclinic.edges.dicomweb.bulk import add_bulk_routes
+from polyclinic.edges.dicomweb.lookup import Lookup
+from polyclinic.edges.dicomweb.metadata import add_metadata_routes
+from polyclinic.edges.dicomweb.pictures import add_picture_routes
 from polyclinic.edges.dicomweb.retrieve import add_retrieve_routes
 from polyclinic.edges.dicomweb.search import add_search_routes
 from polyclinic.edges.dicomweb.store import add_store_routes
@@ -48,13 +52,24 @@ class _Route(APIRoute):
         return handled
 
 
-_OVERRIDES = {"dicomweb.not-acceptable": 406, "dicomweb.media-type": 415, "access.sign-in": 401}
+_OVERRIDES = {
+    "dicomweb.not-acceptable": 406,
+    "dicomweb.no-decoder": 406,  # what the client asked for cannot be made, what is stored can be had
+    "dicomweb.media-type": 415,
+    "dicomweb.too-broad": 413,
+    "dicomweb.range": 416,
+    "access.sign-in": 401,
+}
 
 
 def dicomweb_router(archive: SqlArchive, authorize: Authorize) -> APIRouter:
     """STOW-RS, QIDO-RS and WADO-RS; include it under a prefix such as ``/dicom-web``."""
     router = APIRouter(route_class=_Route, tags=["DICOMweb"])
     add_search_routes(router, archive, authorize)
-    add_retrieve_routes(router, archive, authorize)
+    lookup = Lookup(archive, authorize)
+    add_metadata_routes(router, archive, lookup)
+    add_bulk_routes(router, archive, lookup)
+    add_picture_routes(router, archive, lookup)
+    add_retrieve_routes(router, archive, lookup)
     add_store_routes(router, archive, authorize)
     return router

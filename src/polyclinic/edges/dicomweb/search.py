@@ -1,94 +1,180 @@
-"""QIDO-RS (PS3.18 10.6)."""
+"""QIDO-RS (PS3.18 10.6): searches of studies, series and instances, answered from the index where it knows enough."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from typing import NamedTuple
 
 import orjson
 from fastapi import APIRouter, Request, Response
+from sqlalchemy import Engine, RowMapping
 
-from polyclinic.departments.archive.search import find_instances, find_series, find_studies
+from polyclinic.core.errors import Rejected
+from polyclinic.departments.archive.ports import KeptFile
+from polyclinic.departments.archive.reads import kept_file
+from polyclinic.departments.archive.search import Level, Query, find_instances, find_series, find_studies
 from polyclinic.departments.archive.store import SqlArchive
-from polyclinic.edges.dicomweb.addresses import instance_url, service_url, study_url
-from polyclinic.edges.dicomweb.model import Json
-from polyclinic.edges.dicomweb.results import instance_json, parse_query, series_json, study_json
-from polyclinic.edges.dicomweb.retrieve import JSON_TYPE, metadata_of
+from polyclinic.dicom.header import HeaderError
+from polyclinic.edges.dicomweb.addresses import instance_url, series_url, service_url, study_url
+from polyclinic.edges.dicomweb.field_matching import has
+from polyclinic.edges.dicomweb.levels import REQUIRED_OF_INSTANCE, REQUIRED_OF_SERIES, belongs_to
+from polyclinic.edges.dicomweb.metadata import choose_metadata_form, in_form
+from polyclinic.edges.dicomweb.model import Json, some_to_json
+from polyclinic.edges.dicomweb.query import Path, Search, parse_search
+from polyclinic.edges.dicomweb.results import instance_json, series_json, study_json
+from polyclinic.edges.dicomweb.stored import header_of
 
 Authorize = Callable[[Request, str, str | None], None]
+MAX_SCANNED = 5000
+"""How many candidates are opened to match what the index does not hold; a search that needs more is refused."""
+_BATCH = 200
+
+
+class _Level(NamedTuple):
+    find: Callable[[Engine, Query], list[RowMapping]]
+    as_json: Callable[[RowMapping, str], Json]
+    required: frozenset[int]
+    """Attributes of every result that the index does not hold."""
+
+
+_LEVELS = {
+    Level.STUDY: _Level(find_studies, study_json, frozenset()),
+    Level.SERIES: _Level(find_series, series_json, REQUIRED_OF_SERIES),
+    Level.IMAGE: _Level(find_instances, instance_json, REQUIRED_OF_INSTANCE),
+}
 
 
 def add_search_routes(router: APIRouter, archive: SqlArchive, authorize: Authorize) -> None:
     """Studies, series and instances, each at every level above it."""
 
+    def answer(request: Request, level: Level, fixed: Mapping[str, str]) -> Response:
+        authorize(request, "search", fixed.get("StudyInstanceUID"))
+        form = choose_metadata_form(request)
+        search = parse_search(request.query_params.multi_items(), level, fixed)
+        root = service_url(request)
+        found, more = results(archive, level, search, root)
+        warnings = [f'299 {root}: "{text}"' for text in search.warnings]
+        if more:
+            after = search.offset + search.limit
+            warnings.append(f'299 {root}: "There are additional results that can be requested, from offset={after}"')
+        headers = {"Warning": ", ".join(warnings)} if warnings else {}
+        if not found:
+            return Response(status_code=204, headers=headers)
+        return in_form(form, map(orjson.dumps, found), headers)
+
     @router.get("/studies")
     def search_studies(request: Request) -> Response:
-        authorize(request, "search", None)
-        query, _ = parse_query(request.query_params.multi_items(), {})
-        root = service_url(request)
-        rows = find_studies(archive.engine, query)
-        return answer([study_json(row, study_url(root, row["study_instance_uid"])) for row in rows])
-
-    def series(request: Request, fixed: Mapping[str, str]) -> Response:
-        authorize(request, "search", fixed.get("StudyInstanceUID"))
-        query, _ = parse_query(request.query_params.multi_items(), fixed)
-        root = service_url(request)
-        return answer(
-            [
-                series_json(row, f"{study_url(root, row['study_instance_uid'])}/series/{row['series_instance_uid']}")
-                for row in find_series(archive.engine, query)
-            ]
-        )
-
-    def instances(request: Request, fixed: Mapping[str, str]) -> Response:
-        authorize(request, "search", fixed.get("StudyInstanceUID"))
-        query, include = parse_query(request.query_params.multi_items(), fixed)
-        root = service_url(request)
-        rows = find_instances(archive.engine, query)
-        out: list[Json] = []
-        for row in rows:
-            url = instance_url(root, row)
-            found = instance_json(row, url)
-            if include:
-                found = _with_fields(
-                    metadata_of(archive, archive.kept_file(row["sop_instance_uid"]), url), found, include
-                )
-            out.append(found)
-        return answer(out)
+        return answer(request, Level.STUDY, {})
 
     @router.get("/series")
     def search_series(request: Request) -> Response:
-        return series(request, {})
+        return answer(request, Level.SERIES, {})
 
     @router.get("/instances")
     def search_instances(request: Request) -> Response:
-        return instances(request, {})
+        return answer(request, Level.IMAGE, {})
 
     @router.get("/studies/{study}/series")
     def search_series_of_study(request: Request, study: str) -> Response:
-        return series(request, {"StudyInstanceUID": study})
+        return answer(request, Level.SERIES, {"StudyInstanceUID": study})
 
     @router.get("/studies/{study}/instances")
     def search_instances_of_study(request: Request, study: str) -> Response:
-        return instances(request, {"StudyInstanceUID": study})
+        return answer(request, Level.IMAGE, {"StudyInstanceUID": study})
 
     @router.get("/studies/{study}/series/{series_uid}/instances")
     def search_instances_of_series(request: Request, study: str, series_uid: str) -> Response:
-        return instances(request, {"StudyInstanceUID": study, "SeriesInstanceUID": series_uid})
+        return answer(request, Level.IMAGE, {"StudyInstanceUID": study, "SeriesInstanceUID": series_uid})
 
 
-def _with_fields(metadata: Json, found: Json, include: frozenset[str]) -> Json:
-    from pydicom.datadict import tag_for_keyword  # noqa: PLC0415 - only when fields are asked for
+def results(archive: SqlArchive, level: Level, search: Search, root: str) -> tuple[list[Json], bool]:
+    """The results that were asked for, and whether our own limit kept others back.
 
-    if "all" in include:
-        return {k: v for k, v in metadata.items() if "BulkDataURI" not in v} | found
-    wanted = set()
-    for field in include:
-        tag = tag_for_keyword(field)
-        wanted.add(field.upper() if tag is None else f"{tag:08X}")
-    return {k: v for k, v in metadata.items() if k in wanted} | found
+    Raises
+    ------
+    Rejected
+        ``dicomweb.too-broad`` (HTTP 413).
+    """
+    wanted = search.limit + search.capped  # one more tells that there are more
+    if search.keys:
+        matching = islice(_matching(archive, level, search, root), search.offset, search.offset + wanted)
+        found = list(matching)
+    else:
+        rows = _LEVELS[level].find(archive.engine, search.page(wanted, search.offset)) if wanted else []
+        found = [_result(archive, level, row, search, root) for row in rows]
+    return found[: search.limit], len(found) > search.limit
 
 
-def answer(body: list[dict[str, Any]]) -> Response:
-    """A DICOM JSON answer."""
-    return Response(orjson.dumps(body), media_type=JSON_TYPE)
+def _matching(archive: SqlArchive, level: Level, search: Search, root: str) -> Iterator[Json]:
+    for start in range(0, MAX_SCANNED, _BATCH):
+        rows = _LEVELS[level].find(archive.engine, search.page(_BATCH, start))
+        for row in rows:
+            instance = _of_instance(archive, level, row, {key.path[0] for key in search.keys})
+            if all(has(instance, key) for key in search.keys):
+                yield _result(archive, level, row, search, root)
+        if len(rows) < _BATCH:
+            return
+    raise Rejected(
+        "dicomweb.too-broad",
+        "Too many objects would have to be opened for this search: add an attribute that is indexed, e.g. StudyDate",
+    )
+
+
+def _result(archive: SqlArchive, level: Level, row: RowMapping, search: Search, root: str) -> Json:
+    url = _url(level, row, root)
+    of_level = _LEVELS[level]
+    out = of_level.as_json(row, url)
+    if search.everything:
+        whole = _of_instance(archive, level, row, None, f"{url}/bulkdata")
+        return {tag: element for tag, element in whole.items() if belongs_to(int(tag, 16), level)} | out
+    asked = {path for path in search.fields if belongs_to(path[0], level) and f"{path[0]:08X}" not in out}
+    tags = of_level.required | {path[0] for path in asked}
+    if tags:
+        there = _of_instance(archive, level, row, tags, f"{url}/bulkdata")
+        whole_fields = {path[0] for path in asked if len(path) == 1} | of_level.required
+        for tag, element in there.items():
+            number = int(tag, 16)
+            inner = [path[1:] for path in asked if len(path) > 1 and path[0] == number]
+            out[tag] = element if number in whole_fields else _pruned(element, inner)
+        out = dict(sorted(out.items()))
+    return out
+
+
+def _pruned(sequence: Json, paths: list[Path]) -> Json:
+    """A sequence with only the attributes that were asked for in its items."""
+    items = []
+    for item in sequence.get("Value", ()):
+        kept: Json = {}
+        for path in paths:
+            tag = f"{path[0]:08X}"
+            if tag in item:
+                kept[tag] = item[tag] if len(path) == 1 else _pruned(item[tag], [path[1:]])
+        items.append(kept)
+    return {"vr": "SQ", "Value": items}
+
+
+def _of_instance(
+    archive: SqlArchive, level: Level, row: RowMapping, tags: set[int] | frozenset[int] | None, bulk_url: str = ""
+) -> Json:
+    """Attributes of the instance that stands for a row; all of them for None. Nothing when it cannot be read."""
+    kept = _first(archive, level, row)
+    if kept is None:
+        return {}
+    try:
+        return some_to_json(header_of(archive, kept), bulk_url, tags)
+    except HeaderError:
+        return {}  # what the index knows is still an answer
+
+
+def _first(archive: SqlArchive, level: Level, row: RowMapping) -> KeptFile | None:
+    if level is Level.IMAGE:
+        return kept_file(row)
+    series = row["series_instance_uid"] if level is Level.SERIES else None
+    return next(iter(archive.kept_files(row["study_instance_uid"], series, limit=1)), None)
+
+
+def _url(level: Level, row: RowMapping, root: str) -> str:
+    if level is Level.STUDY:
+        return study_url(root, row["study_instance_uid"])
+    return series_url(root, row) if level is Level.SERIES else instance_url(root, row)

@@ -1,9 +1,11 @@
-"""Parts of kept instances: header without pixels, single values, decoded frames."""
+"""Parts of kept instances: header without pixels, stretches of bytes, decoded frames."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from io import BytesIO
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,15 +19,54 @@ from polyclinic.dicom.header import (
     Span,
     Walker,
     encoding_of,
+    read_file_meta,
     read_header,
 )
 
 _PREFIX_BYTES = 12
+_READ_BYTES = 1024 * 1024
+
+
+def is_corrected(kept: KeptFile) -> bool:
+    """Whether the archive gives the instance out with other patient data than what lies on the disk.
+
+    Offsets into the kept file do not count then: the bytes come from the archive's own stream.
+    """
+    return bool(getattr(kept, "corrected", False))
+
+
+def etag_of(kept: KeptFile) -> str:
+    """Strong validator of the instance as it is given out."""
+    correction = getattr(kept, "corrected", False)
+    return f'"{kept.record.sha256}"' if not correction else f'"{kept.record.sha256}-{correction!s:.40}"'
+
+
+def size_of(archive: SqlArchive, kept: KeptFile) -> int:
+    """Bytes of the instance as it is given out."""
+    return kept.record.size_bytes if not is_corrected(kept) else sum(map(len, archive.stream(kept)))
+
+
+def stretch(archive: SqlArchive, kept: KeptFile, start: int, stop: int) -> Iterator[bytes]:
+    """Bytes ``[start, stop)`` of the instance as it is given out, in pieces of bounded size."""
+    if not is_corrected(kept):
+        with archive.parts(kept) as read:
+            for position in range(start, stop, _READ_BYTES):
+                yield read(position, min(position + _READ_BYTES, stop))
+        return
+    position = 0
+    for piece in archive.stream(kept):
+        wanted = piece[max(start - position, 0) : max(stop - position, 0)]
+        if wanted:
+            yield wanted
+        position += len(piece)
 
 
 def header_of(archive: SqlArchive, kept: KeptFile) -> Header:
     """Header of a kept instance; reads up to the pixel data only, where that is possible."""
     syntax = kept.record.transfer_syntax_uid
+    if is_corrected(kept):
+        data = b"".join(archive.stream(kept))
+        return read_header(memoryview(data)[read_file_meta(data).dataset_offset :], syntax)
     if kept.pixel_offset is None:
         return read_header(archive.read_part(kept, kept.dataset_offset), syntax)
     stop = kept.pixel_offset
@@ -39,6 +80,58 @@ def header_of(archive: SqlArchive, kept: KeptFile) -> Header:
     return Header(data, encoding, elements)
 
 
+@contextmanager
+def reading(archive: SqlArchive, kept: KeptFile) -> Iterator[tuple[Callable[[int, int], bytes], int, int]]:
+    """Reader of stretches of the instance as it is given out, where its dataset starts, and its size."""
+    if not is_corrected(kept):
+        with archive.parts(kept) as read:
+            yield read, kept.dataset_offset, kept.record.size_bytes
+        return
+    data = b"".join(archive.stream(kept))
+    yield lambda start, stop: data[start:stop], read_file_meta(data).dataset_offset, len(data)
+
+
+class _KeptFile(io.RawIOBase):
+    """A kept instance as a file that can be read at any place, so that a decoder holds one frame and not all."""
+
+    name = ""  # pydicom asks a buffered file for it
+
+    def __init__(self, archive: SqlArchive, kept: KeptFile) -> None:
+        self._parts = archive.parts(kept)
+        self._read = self._parts.__enter__()
+        self._size = kept.record.size_bytes
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._read(self._position, self._position + len(buffer))
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._parts.__exit__(None, None, None)
+        super().close()
+
+
+def open_kept(archive: SqlArchive, kept: KeptFile) -> io.BufferedIOBase:
+    """A kept instance as a binary file."""
+    if is_corrected(kept):
+        return io.BytesIO(b"".join(archive.stream(kept)))
+    return io.BufferedReader(_KeptFile(archive, kept), buffer_size=64 * 1024)
+
+
 def decoded_frames(archive: SqlArchive, kept: KeptFile, numbers: list[int]) -> Iterator[bytes]:
     """Frames by number (from 1), decoded to little endian samples.
 
@@ -50,7 +143,12 @@ def decoded_frames(archive: SqlArchive, kept: KeptFile, numbers: list[int]) -> I
         ``dicomweb.no-decoder`` when no installed decoder reads the transfer syntax or the frame.
     """
     for array in frame_arrays(archive, kept, numbers):
-        yield array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+        yield little_endian(array)
+
+
+def little_endian(array: npt.NDArray[Any]) -> bytes:
+    """Samples as bytes."""
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
 def frame_arrays(
@@ -62,10 +160,21 @@ def frame_arrays(
         raise NotFound("dicomweb.no-frame", f"The instance has no such frame: it has {count}")
     indices = [number - 1 for number in numbers]
     try:
-        yield from iter_pixels(BytesIO(archive.read_part(kept)), indices=indices, raw=raw)
+        with open_kept(archive, kept) as file:
+            yield from iter_pixels(cast("BinaryIO", file), indices=indices, raw=raw)
     except (RuntimeError, ValueError, AttributeError, NotImplementedError, KeyError, TypeError) as error:
         # What pydicom raises for missing plugins, broken streams and contradictory headers
         raise Rejected("dicomweb.no-decoder", "This instance's pixels cannot be decoded: fetch it as stored") from error
+
+
+def pixel_span(archive: SqlArchive, kept: KeptFile) -> tuple[int, int] | None:
+    """Where the value of uncompressed pixel data lies in the kept file; None when that cannot be told cheaply."""
+    if kept.pixel_offset is None or is_corrected(kept):
+        return None
+    head = archive.read_part(kept, kept.pixel_offset, kept.pixel_offset + _PREFIX_BYTES)
+    _, _, start, length = Walker(head, encoding_of(kept.record.transfer_syntax_uid)).prefix(0, len(head))
+    begin = kept.pixel_offset + start
+    return (begin, begin + length) if begin + length <= kept.record.size_bytes else None
 
 
 def bulk_value(archive: SqlArchive, kept: KeptFile, path: str) -> bytes:
@@ -76,19 +185,25 @@ def bulk_value(archive: SqlArchive, kept: KeptFile, path: str) -> bytes:
     NotFound
         ``dicomweb.no-bulk-data``.
     """
-    header = read_header(archive.read_part(kept, kept.dataset_offset), kept.record.transfer_syntax_uid)
+    header = _whole_header(archive, kept)
     walker, elements = Walker(header.data, header.encoding), header.elements
     steps = path.split("/")
     for tag_text, number_text in zip(steps[:-1:2], steps[1::2], strict=False):
         span = _at(elements, tag_text)
         items = list(walker.items(span))
-        if not number_text.isdigit() or int(number_text) >= len(items):
+        if not number_text.isdecimal() or len(number_text) > 9 or int(number_text) >= len(items):
             raise _no_bulk_data()
         elements = walker.elements(*items[int(number_text)])
     if len(steps) % 2 == 0:
         raise _no_bulk_data()
     span = _at(elements, steps[-1])
     return bytes(header.data[span.start : span.stop])
+
+
+def _whole_header(archive: SqlArchive, kept: KeptFile) -> Header:
+    if kept.pixel_offset is not None or is_corrected(kept):
+        return header_of(archive, kept)
+    return read_header(archive.read_part(kept, kept.dataset_offset), kept.record.transfer_syntax_uid)
 
 
 def _at(elements: dict[int, Span], tag_text: str) -> Span:
