@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 
 from polyclinic.core.errors import Unavailable
 from polyclinic.departments.archive.store import SqlArchive
@@ -19,8 +20,8 @@ _BOUNDARY = "polyclinic-instance-boundary"
 _PATIENT_S = 60.0
 _REFUSED = frozenset({400, 406, 409, 413, 415})
 """Statuses that another attempt does not change; 401 and 403 do once the token is put right."""
-_FAILED_SOP_SEQUENCE = "00081198"
-_FAILURE_REASON = "00081197"
+_FAILED, _FAILURE_REASON = "00081198", "00081197"
+_REFERENCED, _SOP_INSTANCE_UID = "00081199", "00081155"
 _LONGEST_ANSWER_BYTES = 1024 * 1024
 
 
@@ -57,10 +58,8 @@ class DicomwebOutlet:
     def send(self, sop_instance_uid: str, alive: Callable[[], None]) -> str:
         """See `polyclinic.departments.routing.ports.Outlet.send`."""
         kept = self._archive.kept_file(sop_instance_uid)
-        head = (
-            f"--{_BOUNDARY}\r\nContent-Type: application/dicom; "
-            f"transfer-syntax={kept.record.transfer_syntax_uid}\r\n\r\n"
-        ).encode()
+        # Without a transfer-syntax parameter, which the file says itself: Orthanc ignores parts that have one
+        head = f"--{_BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n".encode()
         tail = f"\r\n--{_BOUNDARY}--\r\n".encode()
 
         def body() -> Iterator[bytes]:
@@ -76,7 +75,7 @@ class DicomwebOutlet:
         }
         try:
             with self._client.stream("POST", f"{self._url}/studies", content=body(), headers=headers) as response:
-                return _refusal(response)
+                return _refusal(response, sop_instance_uid)
         except httpx.HTTPError as error:
             raise Unavailable(
                 "routing.unreachable",
@@ -84,17 +83,16 @@ class DicomwebOutlet:
             ) from error
 
 
-def _refusal(response: httpx.Response) -> str:
-    if response.status_code == 200:
-        return ""
-    if response.status_code in (202, 409):
-        reasons = _failure_reasons(response)
-        if response.status_code == 202 and not reasons:
-            return ""  # kept, with a warning
+def _refusal(response: httpx.Response, sop_instance_uid: str) -> str:
+    if response.status_code in (200, 202, 409):
+        answer = _answer(response)
+        if response.status_code != 409 and sop_instance_uid in _values(answer, _REFERENCED, _SOP_INSTANCE_UID):
+            return ""
+        reasons = [int(one) for one in _values(answer, _FAILED, _FAILURE_REASON) if one.isdecimal()]
         told = ", ".join(f"{reason:04X}H" for reason in reasons) or "not told"
         if reasons and all(0xA700 <= reason <= 0xA7FF for reason in reasons):
             raise Unavailable("routing.not-now", f"The destination could not keep it now (failure reason {told})")
-        return f"The destination refuses it (failure reason {told}): see its log"
+        return f"The destination does not say that it has kept it (failure reason {told}): see its log"
     if response.status_code in _REFUSED:
         return f"The destination refuses it with HTTP status {response.status_code}: see its log"
     raise Unavailable(
@@ -102,18 +100,24 @@ def _refusal(response: httpx.Response) -> str:
     )
 
 
-def _failure_reasons(response: httpx.Response) -> list[int]:
-    """Failure Reason of each refused instance (PS3.18 10.5.3.2); empty when the answer does not say."""
+def _answer(response: httpx.Response) -> Any:
+    """The store instances response (PS3.18 10.5.3); None when it is too long or no JSON."""
     gathered = b""
     for piece in response.iter_bytes():
         gathered += piece
         if len(gathered) > _LONGEST_ANSWER_BYTES:
-            return []
+            return None
     try:
-        answer: Any = httpx.Response(200, content=gathered).json()
-        items = answer[_FAILED_SOP_SEQUENCE]["Value"]
-        return [int(item[_FAILURE_REASON]["Value"][0]) for item in items]
-    except (ValueError, KeyError, TypeError, IndexError):
+        return orjson.loads(gathered)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _values(answer: Any, sequence: str, element: str) -> list[str]:
+    """The element of each item of a sequence in the DICOM JSON model; none where there is no such thing."""
+    try:
+        return [str(item[element]["Value"][0]) for item in answer[sequence].get("Value", ())]
+    except (KeyError, TypeError, IndexError, AttributeError):
         return []
 
 
