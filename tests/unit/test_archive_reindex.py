@@ -14,7 +14,8 @@ from polyclinic.core.errors import Conflict
 from polyclinic.core.ids import stable_uid
 from polyclinic.departments.archive.compaction import compact
 from polyclinic.departments.archive.contracts import DERIVED_SOURCE
-from polyclinic.departments.archive.reindex import hold_open, reindex
+from polyclinic.departments.archive.locks import OPEN, shared
+from polyclinic.departments.archive.reindex import reindex
 from polyclinic.departments.archive.schema import metadata
 from polyclinic.departments.archive.store import SqlArchive
 from polyclinic.edges.sql.engine import open_engine
@@ -110,7 +111,7 @@ def test_nobody_else_may_use_the_archive_meanwhile(tmp_path: Path, open_archive:
 
     def meanwhile(*_: object) -> None:
         with pytest.raises(Conflict, match=r"archive\.in-use"):
-            hold_open(tmp_path / "segments")
+            shared(tmp_path / "segments", OPEN)
 
     reindex(archive.engine, tmp_path / "segments", meanwhile)
     assert numbers(archive) == [1]
@@ -131,3 +132,35 @@ def test_an_older_index_learns_what_was_deleted_since(tmp_path: Path, open_archi
     again = open_archive(tmp_path)
     assert numbers(again) == [2, 3]
     assert again.study(STUDY).instance_count == 2
+
+
+def test_a_copy_stands_in_for_a_segment_that_is_gone(tmp_path: Path, open_archive: Open, part10: Make) -> None:
+    archive = open_archive(tmp_path, lanes=1)
+    for number in (1, 2):
+        archive.store(part10(number), source="CT1")
+    archive.delete(STUDY, sop_instance_uid=uid(2), **WHY)
+    archive.close()
+    older = (tmp_path / "index.db").read_bytes()
+    later = open_archive(tmp_path, lanes=1)
+    compact(later.engine, later.segments, grace_s=0)
+    later.close()
+    lose_index(tmp_path)
+    (tmp_path / "index.db").write_bytes(older)  # its rows point into the segment that compaction removed
+    again = open_archive(tmp_path)
+    assert again.read(uid(1)) == part10(1)
+    assert numbers(again) == [1]
+
+
+def test_an_older_copy_of_a_segment_revives_nothing(tmp_path: Path, open_archive: Open, part10: Make) -> None:
+    archive = open_archive(tmp_path, lanes=1)
+    for number in (1, 2):
+        archive.store(part10(number), source="CT1")
+    archive.close()
+    (segment,) = (tmp_path / "segments").glob("*.tar")
+    older = segment.read_bytes()
+    later = open_archive(tmp_path, lanes=1)
+    later.delete(STUDY, sop_instance_uid=uid(2), **WHY)
+    later.close()
+    segment.write_bytes(older)  # as from a backup that was made before
+    lose_index(tmp_path)
+    assert numbers(open_archive(tmp_path)) == [1]

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import uvicorn
 
+from polyclinic.app.archive_care import archive_loops
 from polyclinic.app.dicom_node import build_dicom_node
 from polyclinic.app.logs import start_logging
 from polyclinic.app.routing import neighbour_loops
@@ -92,6 +93,7 @@ def running(services: Services) -> Iterator[DimseNode]:
         watcher.loop(),
         *(outbox.loop() for outbox in senders(rooms)),
         *neighbour_loops(rooms),
+        *archive_loops(settings, services.archive, rooms.reading, services.audit.recorder, rooms.stopping),
         Loop("departures", functools.partial(depart, rooms), every_s=_DEPART_EVERY_S),
         Loop("feed", services.feed.turn, every_s=_FEED_EVERY_S),
         services.workitems.loop(),

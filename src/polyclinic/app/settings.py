@@ -105,6 +105,12 @@ class Settings(BaseSettings):
     session_secure: bool = Field(
         default=False, description="Send the session cookie over HTTPS only; set it behind a TLS proxy"
     )
+    free_space_min_mb: int = Field(
+        default=500, ge=0, description="With less free space in MB than this, no images are taken; 0 for no limit"
+    )
+    retention: Path | None = Field(
+        default=None, description="File of retention rules and legal holds (docs/operations/retention.md)"
+    )
     upload_limit_mb: int = Field(default=2048, gt=0, description="Largest request body of DICOMweb uploads in MB")
     audit_anchor_s: float = Field(
         default=300.0, gt=0, description="Seconds after which a grown audit ledger is anchored outside its database"

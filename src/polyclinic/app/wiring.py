@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 
 import polyclinic
 from polyclinic.agentkit.manifest import installed_agents
+from polyclinic.app.archive_care import open_archive
 from polyclinic.app.audit import Auditing, open_audit, recorded_sender
 from polyclinic.app.metrics import house_metrics
 from polyclinic.app.outlets import print_report, sender
@@ -20,7 +21,7 @@ from polyclinic.app.scenarios import load_scenarios
 from polyclinic.app.settings import Settings
 from polyclinic.app.web import create_app
 from polyclinic.app.workitems import Worklist, open_worklist
-from polyclinic.app.workroom import lasting, segments_folder
+from polyclinic.app.workroom import lasting
 from polyclinic.core.people import Person
 from polyclinic.departments.access.api import Gate, session_router
 from polyclinic.departments.access.contracts import Action, Actor, Role
@@ -87,7 +88,7 @@ def build(settings: Settings, *, observe: Callable[[str, str], None] = unobserve
     archive_engine = open_engine(settings.database_url)
     engine = lasting(open_engine(settings.database_url))
     migrate(engine)
-    archive = SqlArchive(archive_engine, segments_folder(settings))
+    archive = open_archive(settings, archive_engine)
     audit = open_audit(engine, settings)
     record = SqlRecord(engine)
     stopping = threading.Event()
@@ -154,7 +155,7 @@ def build_app(services: Services, *, ready: Callable[[], bool]) -> FastAPI:
             ("/api/v1", screens_router(services.worklist, study_screen, services.feed, allow), None),
             ("/api/v1", reading_router(services.desk, rooms.outbox, allow), None),
             ("/api/v1", services.audit.router(allow), None),
-            *services.workitems.routers(gate, allow),
+            *services.workitems.routers(allow),
             ("/dicom-web", dicomweb_router(services.archive, authorize), Action.DICOM_SEARCH),
         ),
         page=settings.page,

@@ -120,6 +120,15 @@ class Committer:
         """Write all in one transaction if possible; the `error` of each says what became of it."""
         self._write_or_blame(arrivals)
 
+    def commit_place(self, sop_instance_uid: str, place: Place) -> None:
+        """Let the row of an instance point to another entry with the same bytes."""
+        with self._pinned.transaction() as (connection, _):
+            connection.execute(
+                update(schema.instance)
+                .where(schema.instance.c.sop_instance_uid == sop_instance_uid)
+                .values(segment=place.segment, offset_bytes=place.offset_bytes)
+            )
+
     def _lead(self, group: list[Arrival]) -> None:
         try:
             self._write_or_blame(group)

@@ -20,12 +20,13 @@ from sqlalchemy import Engine, delete, func, insert, select, update
 from polyclinic.departments.archive import schema
 from polyclinic.departments.archive.deletion import durable_writing
 from polyclinic.departments.archive.entries import BLOCK, END_OF_ARCHIVE, VOID, Entry, padded
+from polyclinic.departments.archive.locks import MOVING, alone
 from polyclinic.departments.archive.segments import Place, Segments, digest, exclusively, scan
 
 log = structlog.get_logger(__name__)
 
 DEAD_SHARE = 0.25
-GRACE_S = 5.0
+GRACE_S = 1.0
 """By then whoever has asked for a row has opened the segment; later ones look the row up again."""
 _GROUP = 64
 _TABLES = (schema.instance, schema.aside)
@@ -63,10 +64,31 @@ def compact(
 
     Raises
     ------
-    polyclinic.core.errors.Unavailable
+    Unavailable
         ``archive.out-of-space`` when there is no room for the copies; nothing is lost, try again.
+    Conflict
+        ``archive.in-use`` while a backup is being made, or another compaction is at work.
     """
-    stopping = stopping or threading.Event()
+    with alone(segments.folder, MOVING):
+        return _compact(
+            engine,
+            segments,
+            dead_share=dead_share,
+            grace_s=grace_s,
+            stopping=stopping or threading.Event(),
+            progress=progress,
+        )
+
+
+def _compact(
+    engine: Engine,
+    segments: Segments,
+    *,
+    dead_share: float,
+    grace_s: float,
+    stopping: threading.Event,
+    progress: Callable[[int, int], None],
+) -> Compacted:
     result, retired = Compacted(), []
     names = [name for name, share in shares_of_dead_space(engine) if share > dead_share]
     for number, name in enumerate(names):

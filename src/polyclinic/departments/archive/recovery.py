@@ -179,7 +179,11 @@ class _Indexing:
         here = self._row(facts.sop_instance_uid)
         if here is not None and here.segment == place.segment and here.offset_bytes == place.offset_bytes:
             return  # another process has indexed it meanwhile
-        if self._is_superfluous(entry, facts.sop_instance_uid, here):
+        if here is not None and here.sha256 == entry.sha256 and not (self._segments.folder / here.segment).exists():
+            self._committer.commit_place(facts.sop_instance_uid, place)  # a backup may hold the copy only
+            self._result.indexed += 1
+            return
+        if self._is_superfluous(entry, place, facts.sop_instance_uid, here):
             self._segments.void(place)
             self._result.voided += 1
             return
@@ -192,13 +196,16 @@ class _Indexing:
         self._group.append((arrival, entry, place))
         self._uids.add(facts.sop_instance_uid)
 
-    def _is_superfluous(self, entry: Entry, sop_instance_uid: str, here: Any) -> bool:
-        """Whether a row stands for another entry with the same bytes, or a tombstone for what this one repeats."""
+    def _is_superfluous(self, entry: Entry, place: Place, sop_instance_uid: str, here: Any) -> bool:
+        """Whether a row stands for another entry with the same bytes, or a tombstone for this one or its origin."""
         if here is not None and here.sha256 == entry.sha256:
             return True
         beside, tombstone = schema.aside.c, schema.deletion.c
         queries = [
-            select(beside.segment).where(beside.sop_instance_uid == sop_instance_uid, beside.sha256 == entry.sha256)
+            select(tombstone.segment).where(
+                tombstone.segment == place.segment, tombstone.offset_bytes == place.offset_bytes
+            ),
+            select(beside.segment).where(beside.sop_instance_uid == sop_instance_uid, beside.sha256 == entry.sha256),
         ]
         if entry.moved:
             queries.append(

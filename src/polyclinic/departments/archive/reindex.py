@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Engine, delete, select, update
 
-from polyclinic.core.errors import Conflict
 from polyclinic.departments.archive import schema
 from polyclinic.departments.archive.commit import Committer
 from polyclinic.departments.archive.counting import settled_count
+from polyclinic.departments.archive.locks import OPEN, alone
 from polyclinic.departments.archive.recovery import Progress, Recovered, recover
 from polyclinic.departments.archive.segments import Segments
 
@@ -36,7 +32,7 @@ def reindex(engine: Engine, segments_folder: Path, progress: Progress) -> Recove
     Conflict
         ``archive.in-use`` while a process stores into the archive.
     """
-    with alone(segments_folder):
+    with alone(segments_folder, OPEN):
         segments = Segments(segments_folder)
         with engine.begin() as connection:
             for table in _MADE_ANEW:
@@ -64,35 +60,3 @@ def _settle(engine: Engine, progress: Progress) -> None:
             count = settled_count(connection, uid)
             connection.execute(update(schema.study).where(study.study_instance_uid == uid).values(settled_count=count))
         progress("settle", number, len(uids))
-
-
-def hold_open(segments_folder: Path) -> int:
-    """A lock that says that this process uses the archive, as a descriptor to be closed at the end.
-
-    Raises
-    ------
-    Conflict
-        ``archive.in-use`` while its index is made anew.
-    """
-    return _locked(segments_folder, fcntl.LOCK_SH, "Its index is being made anew: wait until that is done")
-
-
-@contextmanager
-def alone(segments_folder: Path) -> Iterator[None]:
-    """Keep every other process from opening the archive; raises `Conflict` (``archive.in-use``)."""
-    descriptor = _locked(segments_folder, fcntl.LOCK_EX, "Another process uses it: stop that one first")
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _locked(segments_folder: Path, kind: int, advice: str) -> int:
-    segments_folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(segments_folder / ".in-use", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o640)
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise Conflict("archive.in-use", f"The archive cannot be used now. {advice}") from None
-    return descriptor

@@ -32,10 +32,10 @@ from polyclinic.departments.archive.entries import MAX_ENTRY_BYTES, Entry, aside
 from polyclinic.departments.archive.file_meta import file_meta
 from polyclinic.departments.archive.incoming import Incoming
 from polyclinic.departments.archive.intake import Facts, examine_dataset, examine_file
+from polyclinic.departments.archive.locks import OPEN, shared
 from polyclinic.departments.archive.prepared import Pinned, Prepared
 from polyclinic.departments.archive.reads import ArchiveReads
 from polyclinic.departments.archive.recovery import Recovered, recover
-from polyclinic.departments.archive.reindex import hold_open
 from polyclinic.departments.archive.segments import SEGMENT_BYTES, Place, Segments, sha256_of
 
 log = structlog.get_logger(__name__)
@@ -78,7 +78,7 @@ class SqlArchive(ArchiveReads):
         self._claims: dict[str, threading.Event] = {}
         self._claiming = threading.Lock()
         self._held = held
-        self._lock: int | None = hold_open(segments_folder)
+        self._lock: int | None = shared(segments_folder, OPEN)
         finish_deletions(engine, self.segments)
         recovered = recover(engine, self.segments, self._committer)
         if recovered != Recovered():
