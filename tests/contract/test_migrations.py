@@ -16,6 +16,7 @@ from polyclinic.departments.archive import schema as archive
 from polyclinic.departments.reading import tables as reading
 from polyclinic.departments.records import store as records
 from polyclinic.departments.routing import tables as routing
+from polyclinic.departments.workitems import tables as workitems
 from polyclinic.edges.dimse import commitment_store as commitments
 from polyclinic.edges.sql.engine import open_engine
 from polyclinic.edges.sql.migrations import migrate
@@ -23,6 +24,7 @@ from polyclinic.edges.sql.migrations import migrate
 ROOMS: list[MetaData] = [
     commitments.metadata,
     audit.metadata,
+    workitems.metadata,
     archive.metadata,
     reading.metadata,
     records.metadata,

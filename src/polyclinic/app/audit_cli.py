@@ -66,7 +66,8 @@ def export(
     with _open() as (ledger, settings):
         lines = exported(ledger, start, settings.dicom_ae_title)
         if out is None:
-            sys.stdout.buffer.writelines(lines)
+            for line in lines:
+                sys.stdout.buffer.write(line)
             sys.stdout.buffer.flush()
             return
         with out.open("wb") as file:

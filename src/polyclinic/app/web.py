@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import polyclinic
@@ -67,6 +68,7 @@ _HEADERS = (
     (b"cross-origin-opener-policy", b"same-origin"),
 )
 _JSON_LIMIT_BYTES = 1_000_000
+_POLICY_VIOLATION = 1008
 _HOST = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^\[\]:@/]+))(?::\d{1,5})?")
 
 
@@ -204,7 +206,10 @@ def status_of(error: PolyclinicError) -> int:
 
 def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(PolyclinicError)
-    async def on_own(_: Request, error: PolyclinicError) -> JSONResponse:
+    async def on_own(asked: HTTPConnection, error: PolyclinicError) -> JSONResponse | None:
+        if isinstance(asked, WebSocket):
+            await asked.close(_POLICY_VIOLATION, error.code)
+            return None
         return _problem(status_of(error), error.code, error.message)
 
     @app.exception_handler(RequestValidationError)

@@ -46,7 +46,7 @@ class Allow:
         self.action = action
         self._outer = outer
 
-    def __call__(self, request: Request) -> Person:
+    def __call__(self, request: HTTPConnection) -> Person:
         study = str(request.path_params.get("study_instance_uid", ""))
         return self._gate.check(request, self.action, study, recorded=not self._outer)
 

@@ -69,6 +69,7 @@ agent_run = Table(
     Column("summary", Text, nullable=False, default="{}"),
     Column("withheld", Text, nullable=False, default="[]"),
     Index("reading_agent_run_state", "state", "queue", "queued_at"),
+    Index("reading_agent_run_queued_at", "queued_at"),
 )
 
 study_run = Table(
