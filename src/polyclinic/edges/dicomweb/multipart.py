@@ -11,7 +11,7 @@ from typing import IO
 
 from polyclinic.core.errors import Rejected
 
-SPOOL_BYTES = 64 * 1024 * 1024
+SPOOL_BYTES = 16 * 1024 * 1024
 _LONGEST_HEADERS_BYTES = 16 * 1024
 
 
@@ -26,14 +26,16 @@ def parse_media_type(value: str) -> tuple[str, dict[str, str]]:
 class Part:
     """One received body part: in memory while small, in a temporary file when large."""
 
-    def __init__(self, content_type: str) -> None:
+    def __init__(self, content_type: str, location: str = "", spool_bytes: int = SPOOL_BYTES) -> None:
         self.content_type = content_type
+        self.location = location
+        self._spool_bytes = spool_bytes
         self._memory = bytearray()
         self._file: IO[bytes] | None = None
 
     def write(self, data: bytes | memoryview) -> None:
         """Add bytes."""
-        if self._file is None and len(self._memory) + len(data) > SPOOL_BYTES:
+        if self._file is None and len(self._memory) + len(data) > self._spool_bytes:
             self._file = tempfile.TemporaryFile(prefix="polyclinic-part-")  # noqa: SIM115 - closed by `close`
             self._file.write(self._memory)
             self._memory = bytearray()
@@ -64,7 +66,8 @@ class MultipartReader:
         ``dicomweb.bad-multipart`` from `feed` and `finish`.
     """
 
-    def __init__(self, boundary: str) -> None:
+    def __init__(self, boundary: str, spool_bytes: int = SPOOL_BYTES) -> None:
+        self._spool_bytes = spool_bytes
         self._delimiter = b"\r\n--" + boundary.encode("latin-1")
         self._pending = bytearray(b"\r\n")  # the first boundary may stand at the very start
         self._part: Part | None = None
@@ -125,7 +128,8 @@ class MultipartReader:
         del self._pending[: end + 4]
         # An empty part: its delimiter begins with the line break that ended the headers
         self._pending[:0] = b""
-        self._part = Part(headers.get("content-type", "application/octet-stream"))
+        location = headers.get("content-location", "")
+        self._part = Part(headers.get("content-type", "application/octet-stream"), location, self._spool_bytes)
         return True
 
 
