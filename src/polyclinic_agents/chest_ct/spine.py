@@ -24,6 +24,7 @@ from polyclinic_agents.chest_ct.grid import Coarse
 from polyclinic_agents.chest_ct.lungs import CoarseChest
 from polyclinic_agents.chest_ct.proposals import placed
 from polyclinic_agents.chest_ct.scan import Float32Array, FloatArray, HuArray, Scan
+from polyclinic_agents.chest_ct.tracking import best_path
 
 STEP_MM = 1.0
 """Distance of the planes across the spine, and of the samples in them."""
@@ -78,7 +79,7 @@ def bodies(scan: Scan, chest: CoarseChest) -> list[Body]:
 
     Raises `NotSeen` when there are too few to be sure of the discs between them.
     """
-    line = _Line.through(_follow(chest), chest.grid)
+    line = _Line.through(follow_spine(chest), chest.grid)
     block = line.sampled(scan)
     across = np.hypot(*np.meshgrid(line.offsets_mm, line.offsets_mm, indexing="ij"))
     core = block[:, across <= CORE_MM]
@@ -108,7 +109,7 @@ def bodies(scan: Scan, chest: CoarseChest) -> list[Body]:
     return found
 
 
-def _follow(chest: CoarseChest) -> npt.NDArray[np.int64]:
+def follow_spine(chest: CoarseChest) -> npt.NDArray[np.int64]:
     """Row and column of the middle of the vertebral column in every coarse slice.
 
     Each place scores for a bright disc of a body's width with the dark canal behind it and the bright arch behind
@@ -126,7 +127,7 @@ def _follow(chest: CoarseChest) -> npt.NDArray[np.int64]:
     scores = np.stack(
         [cv2.filter2D(np.clip(image, -100, 300).astype(np.float32), -1, template)[box] for image in grid.hu]
     )
-    return np.asarray(_best_path(scores.astype(np.float32)) + low, dtype=np.int64)
+    return np.asarray(best_path(scores.astype(np.float32)) + low, dtype=np.int64)
 
 
 def _template(row_mm: float, column_mm: float) -> Float32Array:
@@ -139,31 +140,6 @@ def _template(row_mm: float, column_mm: float) -> Float32Array:
     arch = (np.abs(x) <= 5.0) & (y > 30.0) & (y < 42.0)
     template = body / body.sum() - 0.7 * canal / canal.sum() + 0.3 * arch / arch.sum()
     return np.asarray(template, dtype=np.float32)
-
-
-def _best_path(scores: Float32Array, reach: int = 2, bend: float = 6.0) -> npt.NDArray[np.int64]:
-    """Rows and columns of the path of highest sum through ``scores`` (slice, row, column), ``(slices, 2)``."""
-    steps = [(dy, dx) for dy in range(-reach, reach + 1) for dx in range(-reach, reach + 1)]
-    total = scores[0].copy()
-    came = np.zeros(scores.shape, dtype=np.int16)
-    rows, columns = scores.shape[1:]
-    for index in range(1, len(scores)):
-        around = np.pad(total, reach, constant_values=-np.inf)
-        choices = np.stack(
-            [
-                around[reach + dy : reach + dy + rows, reach + dx : reach + dx + columns] - bend * (dy * dy + dx * dx)
-                for dy, dx in steps
-            ]
-        )
-        came[index] = choices.argmax(axis=0)
-        total = choices.max(axis=0) + scores[index]
-    row, column = (int(i) for i in np.unravel_index(int(total.argmax()), total.shape))
-    path = [(row, column)]
-    for index in range(len(scores) - 1, 0, -1):
-        dy, dx = steps[came[index, row, column]]
-        row, column = row + dy, column + dx
-        path.append((row, column))
-    return np.asarray(path[::-1], dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -36,4 +36,20 @@ PHRASES: Mapping[str, str] = {
     "whether contrast medium was given is taken from the image header, which may not state it": (
         "是否使用对比剂取自图像信息，其中可能未注明。"
     ),
+    # Aorta
+    "aorta": "主动脉",
+    "heart and great vessels other than the calibre of the aorta": "除主动脉管径外的心脏及大血管",
+    "ascending aorta": "升主动脉",
+    "descending aorta": "降主动脉",
+    "its wall is not seen": "管壁显示不清",
+    "the carina was not found": "未识别出气管隆突",
+    "the mediastinum below the carina is not in view": "隆突以下纵隔不在扫描范围内",
+    "measured on axial images; where the vessel runs obliquely it is narrower than measured": (
+        "在横断面上测量；血管走行倾斜处，实际管径小于测量值。"
+    ),
+    "part of the wall cannot be told from its neighbours; the circle is completed there": (
+        "部分管壁与邻近结构分界不清，该处以圆形补全。"
+    ),
+    "the diameter varies by more than # mm between the images measured": "所测各层直径相差超过# mm。",
+    "slices thicker than # mm blur the wall of the vessel": "层厚大于# mm，管壁边界模糊。",
 }
