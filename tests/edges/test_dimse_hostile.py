@@ -26,7 +26,7 @@ from polyclinic.edges.dimse.sender import Peer, Sender, send
 Make = Callable[..., bytes]
 CT = "1.2.840.10008.5.1.4.1.1.2"
 LITTLE = "1.2.840.10008.1.2.1"
-POLICY = Policy(ae_title="POLYCLINIC", max_associations=40, idle_s=0.5, pdu_s=0.5)
+POLICY = Policy(ae_title="POLYCLINIC", max_associations=40, idle_s=0.5, pdu_s=0.5, artim_s=0.1)
 
 
 @pytest.fixture

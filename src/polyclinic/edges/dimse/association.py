@@ -52,6 +52,8 @@ class Policy:
     max_associations: int = 64
     idle_s: float = 120.0
     pdu_s: float = 30.0
+    artim_s: float = 2.0
+    """How long a peer may take to close the connection once the association has ended."""
     spool_memory_bytes: int = 64 * 1024 * 1024
     max_dataset_bytes: int = 8 * 1024**3 - 4096
     max_matches: int = 50_000
@@ -117,7 +119,7 @@ class Association:
                 self._archive.arrivals.closed(self._number)
             if self._owed and self._sources.commitments is not None:
                 self._sources.commitments.report_elsewhere(self._peer, self._owed)
-            self._wire.close()
+            self._wire.finish(self._policy.artim_s)
             self._spool.clear()
             log.info(
                 "dimse.association-ended", peer=self._peer, reason=reason, stored=self.stored, refused=self.refused

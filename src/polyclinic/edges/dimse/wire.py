@@ -147,6 +147,20 @@ class Wire:
         except OSError:
             return
 
+    def finish(self, seconds: float) -> None:
+        """Wait for the peer to close, as PS3.8 9.2 (state 13) asks, then close; what it still sends is thrown away.
+
+        A connection that is closed with unread input is reset, and the peer may lose what it was told last.
+        """
+        deadline = time.monotonic() + seconds
+        scrap = memoryview(bytearray(4096))
+        with suppress(OSError):
+            while (left := deadline - time.monotonic()) > 0:
+                self._set_timeout(max(left, 0.001))
+                if not self._socket.recv_into(scrap):
+                    break
+        self.close()
+
     def interrupt(self) -> None:
         """End whatever wait another thread is in; that thread closes the connection."""
         with suppress(OSError):
