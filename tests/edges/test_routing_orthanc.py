@@ -69,20 +69,13 @@ def test_each_destination_gets_what_the_rules_say(tmp_path: Path, part10: Make) 
             assert {job.state for job in waiting} == {JobState.QUEUED}
             assert any("does not accept connections" in job.reason for job in waiting)
 
+            # Late images go alone
+            here.receive([part10(n, study="1") for n in range(22)], calling="SCANNER-1")
+            wait_for(lambda: pacs.sop_instance_uids() >= uids(22, "1"))
+            jobs = wait_for(lambda: _when_done(here.jobs.jobs(study_instance_uid=stable_uid("study", "1")), 4))
+            late = [job for job in jobs if job.destination == "pacs" and job.revision == 2]
+            assert [(job.since_revision, job.sent) for job in late] == [(1, 2)]
+
 
 def _when_done(jobs: tuple, count: int) -> tuple | None:
     return jobs if sum(job.state is JobState.SENT for job in jobs) >= count else None
-
-
-@needs_orthanc
-@pytest.mark.timeout(120)
-def test_late_images_follow_alone(tmp_path: Path, part10: Make) -> None:
-    with orthanc(tmp_path / "orthanc") as pacs:
-        rule = '[[rule]]\nname = "all"\nwhen = "arrival-settled"\nto = "pacs"\n'
-        with house(tmp_path / "house", destination("pacs", pacs.peer) + rule, dicom_port=free_port()) as here:
-            here.receive([part10(n) for n in range(4)])
-            wait_for(lambda: _when_done(here.jobs.jobs(), 1))
-            here.receive([part10(n) for n in range(6)])
-            jobs = wait_for(lambda: _when_done(here.jobs.jobs(), 2))
-            assert pacs.sop_instance_uids() == uids(6, "1")
-            assert {job.revision: (job.since_revision, job.sent) for job in jobs} == {1: (0, 4), 2: (1, 2)}

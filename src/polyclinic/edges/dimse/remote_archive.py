@@ -28,7 +28,8 @@ from polyclinic.edges.dimse.statuses import PROCESSING_FAILURE, status_of
 from polyclinic.edges.dimse.syntaxes import STUDY_ROOT_FIND, STUDY_ROOT_GET, STUDY_ROOT_MOVE
 from polyclinic.edges.dimse.tls import client_context
 
-_CONNECT_S = 10.0
+_CONNECT_S = 5.0
+_WATCH_EVERY_S = 0.2
 _REPLY_S = 60.0
 _MAX_STUDIES = 1000
 _MAX_ASKED_FOR_SERIES = 40
@@ -202,7 +203,30 @@ class DicomRemoteArchive:
         entity = AE(ae_title=self._ae_title)
         entity.connection_timeout = min(_CONNECT_S, left_s)
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = min(_REPLY_S, left_s)
-        tls = (client_context(tls_settings(source.tls)), source.host) if source.tls else None
+        opened: list[Association] = []
+        ended = threading.Event()
+
+        def begin(event: evt.Event) -> None:
+            opened.append(event.assoc)
+            _without_delay(event)
+
+        def watch() -> None:
+            # The library waits for its peer with time-outs of its own; a stop of the platform must not
+            while not ended.wait(_WATCH_EVERY_S):
+                if self._is_over(deadline):
+                    for one in opened:
+                        _interrupt(one)
+                    return
+
+        threading.Thread(target=watch, name=f"watch {source.name}", daemon=True).start()
+        try:
+            yield from self._conversing(entity, source, contexts, roles, [(evt.EVT_CONN_OPEN, begin), *handlers])
+        finally:
+            ended.set()
+
+    def _conversing(
+        self, entity: AE, source: Destination, contexts: Sequence[Any], roles: Sequence[Any], handlers: Sequence[Any]
+    ) -> Iterator[Association]:
         association = entity.associate(
             source.host,
             source.port,
@@ -210,8 +234,8 @@ class DicomRemoteArchive:
             ae_title=source.ae_title,
             max_pdu=_MAX_PDU_BYTES,
             ext_neg=list(roles),
-            tls_args=tls,
-            evt_handlers=[(evt.EVT_CONN_OPEN, _without_delay), *handlers],
+            tls_args=(client_context(tls_settings(source.tls)), source.host) if source.tls else None,
+            evt_handlers=list(handlers),
         )
         if not association.is_established:
             raise _no_answer("it cannot be reached or rejects the association: check address, AE titles and TLS")
@@ -231,6 +255,14 @@ def _without_delay(event: evt.Event) -> None:
     if connection is not None and connection.socket is not None:
         with suppress(OSError):
             connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _interrupt(association: Association) -> None:
+    """End whatever wait the library is in."""
+    connection = association.dul.socket
+    if connection is not None and connection.socket is not None:
+        with suppress(OSError):
+            connection.socket.shutdown(socket.SHUT_RDWR)
 
 
 def _study_of(answer: Dataset, source: Destination) -> RemoteStudy | None:
