@@ -19,6 +19,7 @@ from rich.table import Table
 from polyclinic import __version__
 from polyclinic.app.archive_commands import archive_app
 from polyclinic.app.audit_cli import audit_app
+from polyclinic.app.backup_commands import backup, restore
 from polyclinic.app.routing_cli import routing_app
 from polyclinic.app.terminal import wide_console
 from polyclinic.core.errors import PolyclinicError, Rejected, Unavailable
@@ -33,6 +34,8 @@ app = typer.Typer(
 user_app = typer.Typer(help="Accounts of people.", no_args_is_help=True)
 app.add_typer(user_app, name="user")
 app.add_typer(archive_app, name="archive")
+app.command()(backup)
+app.command()(restore)
 app.add_typer(audit_app, name="audit")
 app.add_typer(routing_app, name="routing")
 
