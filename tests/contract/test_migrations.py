@@ -14,6 +14,7 @@ from polyclinic.departments.access import audit_store as audit
 from polyclinic.departments.access import store as access
 from polyclinic.departments.archive import schema as archive
 from polyclinic.departments.reading import tables as reading
+from polyclinic.departments.records import resource_tables as resources
 from polyclinic.departments.records import store as records
 from polyclinic.departments.routing import tables as routing
 from polyclinic.departments.workitems import tables as workitems
@@ -28,6 +29,7 @@ ROOMS: list[MetaData] = [
     archive.metadata,
     reading.metadata,
     records.metadata,
+    resources.metadata,
     access.metadata,
     routing.metadata,
 ]

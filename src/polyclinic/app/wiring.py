@@ -14,6 +14,8 @@ import polyclinic
 from polyclinic.agentkit.manifest import installed_agents
 from polyclinic.app.archive_care import open_archive
 from polyclinic.app.audit import Auditing, open_audit, recorded_sender
+from polyclinic.app.fhir import fhir_routes
+from polyclinic.app.deletion import deletion_routes
 from polyclinic.app.metrics import house_metrics
 from polyclinic.app.outlets import print_report, sender
 from polyclinic.app.routing import build_neighbours
@@ -156,7 +158,9 @@ def build_app(services: Services, *, ready: Callable[[], bool]) -> FastAPI:
             ("/api/v1", reading_router(services.desk, rooms.outbox, allow), None),
             ("/api/v1", services.audit.router(allow), None),
             *services.workitems.routers(allow),
+            ("/dicom-web", deletion_routes(services.archive, rooms.reading, gate, services.audit), None),
             ("/dicom-web", dicomweb_router(services.archive, authorize), Action.DICOM_SEARCH),
+            ("/fhir", fhir_routes(services.engine, services.desk, rooms.agents, allow), None),
         ),
         page=settings.page,
         upload_limit_mb=settings.upload_limit_mb,

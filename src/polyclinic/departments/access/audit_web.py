@@ -13,7 +13,9 @@ from polyclinic.core.audit import AgentKind, AuditEntry, AuditOutcome
 from polyclinic.departments.access.audit_window import LIST_WINDOW_S, READ_WINDOW_S, Recorder
 from polyclinic.departments.access.contracts import Action, Actor
 
-UNRECORDED = frozenset({Action.SESSION_USE, Action.HEALTH_READ, Action.PAGE_READ, Action.METRICS_READ})
+UNRECORDED = frozenset(
+    {Action.SESSION_USE, Action.HEALTH_READ, Action.PAGE_READ, Action.METRICS_READ, Action.FHIR_METADATA}
+)
 """Actions that touch no patient's data; signing in and out is recorded where it is done."""
 COUNTED = frozenset({Action.DICOM_SEARCH, Action.DICOM_STORE})
 """Counted like the actions whose name ends in ``.read``: a search shows a list, and what is stored shows itself. Every

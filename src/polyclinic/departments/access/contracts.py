@@ -47,6 +47,11 @@ class Action(StrEnum):
     WORKITEM_WORK = "workitem.work"
     """Create, claim, update, finish and cancel UPS workitems."""
     AUDIT_READ = "audit.read"
+    FHIR_METADATA = "fhir.metadata"
+    """What the FHIR interface offers: open to everybody, holds no data."""
+    FHIR_READ = "fhir.read"
+    FHIR_WRITE = "fhir.write"
+    """Create and update FHIR resources: patients, orders, results of other systems."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

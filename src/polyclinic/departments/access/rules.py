@@ -15,7 +15,9 @@ from polyclinic.departments.access.contracts import (
     Role,
 )
 
-OPEN_TO_ALL: frozenset[Action] = frozenset({Action.SESSION_USE, Action.HEALTH_READ, Action.PAGE_READ})
+OPEN_TO_ALL: frozenset[Action] = frozenset(
+    {Action.SESSION_USE, Action.HEALTH_READ, Action.PAGE_READ, Action.FHIR_METADATA}
+)
 
 _STAFF = frozenset({Role.RADIOLOGIST, Role.TECHNICIAN, Role.ADMINISTRATOR})
 
@@ -33,6 +35,8 @@ ALLOWED_ROLES: Mapping[Action, frozenset[Role]] = {
     Action.WORKITEM_READ: _STAFF | {Role.DEVICE},
     Action.WORKITEM_WORK: frozenset({Role.TECHNICIAN, Role.ADMINISTRATOR, Role.DEVICE}),
     Action.AUDIT_READ: frozenset({Role.ADMINISTRATOR}),
+    Action.FHIR_READ: _STAFF | {Role.DEVICE},
+    Action.FHIR_WRITE: frozenset({Role.TECHNICIAN, Role.ADMINISTRATOR, Role.DEVICE}),
 }
 """An action that stands neither here nor in `OPEN_TO_ALL` is allowed to nobody."""
 

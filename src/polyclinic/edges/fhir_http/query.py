@@ -130,20 +130,23 @@ def parse_search(resource_type: str, parameters: Iterable[tuple[str, str]], *, s
     pairs = [(name, value) for name, value in parameters if value]
     if len(pairs) > _MAX_PARAMETERS or any(len(n) + len(v) > _MAX_CHARACTERS for n, v in pairs):
         raise Rejected("fhir.bad-search", "The search has too many or too long parameters; ask for less at once")
+    if any("\0" in name + value for name, value in pairs):
+        raise Rejected("fhir.bad-search", "A parameter holds a NUL character; leave it out")
     for name, value in pairs:
         if name in CONTROLS:
             _control(reading, name, value)
         else:
             _criterion(reading, name, value)
     control = reading.control
+    count = _count(control.get("_count", str(DEFAULT_COUNT)))
     return Search(
         resource_type=resource_type,
         criteria=tuple(reading.criteria),
-        count=_count(control.get("_count", str(DEFAULT_COUNT))),
+        count=count,
         sort=reading.sort,
         includes=tuple(dict.fromkeys(reading.includes)),
         revincludes=tuple(dict.fromkeys(reading.revincludes)),
-        summary=control.get("_summary", ""),
+        summary=control.get("_summary", "") if count else "count",
         elements=tuple(e for e in control.get("_elements", "").split(",") if e),
         total=control.get("_total", ""),
         used=tuple(reading.used),

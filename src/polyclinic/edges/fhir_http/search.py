@@ -160,10 +160,9 @@ class Library:
             known = [source.count() for source in sources]
             if all(one is not None for one in known):
                 return sum(one or 0 for one in known)
-        now_us, scanned, found = to_us(datetime.now(UTC)), 0, 0
-        for _, item in self._stream(replace(search, sort=None), {}):
-            scanned += 1
-            if scanned > MAX_COUNTED:
+        now_us, found = to_us(datetime.now(UTC)), 0
+        for scanned, (_, item) in enumerate(self._stream(replace(search, sort=None), {})):
+            if scanned >= MAX_COUNTED:
                 raise Rejected("fhir.too-costly", "Too many resources to count; narrow the search by patient or date")
             found += fits(item.resource, search.criteria, now_us=now_us)
         return found
