@@ -235,7 +235,10 @@ def test_events_come_over_a_real_websocket(services: Services, headers: dict[str
         # What happens while nobody listens waits.
         client.post(f"/workitems/{made}?transaction={LOCK}", content=orjson.dumps(STOPPED))
         with connect(channel, additional_headers=headers) as socket:
-            assert told() == (made, 3, "", 1)
+            report = told()
+            while report[1] == 2:  # its channel closed before it was marked as delivered: once more is allowed
+                report = told()
+            assert report[:2] == (made, 3)
         assert client.delete("/workitems/1.2.840.10008.5.1.4.34.5/subscribers/WATCHER").status_code == 200
         with pytest.raises(InvalidStatus) as refused:
             connect(channel)
