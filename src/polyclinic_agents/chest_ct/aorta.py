@@ -77,7 +77,7 @@ def look(chest: Chest) -> Checked:
     enhanced = bool(scan.volume.facts.contrast_agent)
     spine = follow_spine(coarse)
     findings, unseen = [], []
-    for part in _PARTS:
+    for part in (ASCENDING, DESCENDING):
         cuts = measure(scan, coarse, follow(coarse, spine, carina, part, enhanced=enhanced), carina)
         if len(cuts) < MIN_SLICES:
             unseen.append(part.unseen)
@@ -100,17 +100,15 @@ class Part:
     heights_mm: tuple[float, float]
 
 
-_PARTS = (
-    Part(
-        name="ascending", unseen="ascending aorta (its wall is not seen)", code=codes.ASCENDING_AORTA_DIAMETER,
-        site=codes.ASCENDING_AORTA, radii_mm=ASCENDING_RADII_MM, back_mm=(-120.0, -42.0), left_mm=(-50.0, 22.0),
-        heights_mm=ASCENDING_FROM_TO_MM,
-    ),
-    Part(
-        name="descending", unseen="descending aorta (its wall is not seen)", code=codes.DESCENDING_AORTA_DIAMETER,
-        site=codes.DESCENDING_AORTA, radii_mm=DESCENDING_RADII_MM, back_mm=(-50.0, 15.0), left_mm=(2.0, 62.0),
-        heights_mm=(-45.0, -5.0),
-    ),
+ASCENDING = Part(
+    name="ascending", unseen="ascending aorta (its wall is not seen)", code=codes.ASCENDING_AORTA_DIAMETER,
+    site=codes.ASCENDING_AORTA, radii_mm=ASCENDING_RADII_MM, back_mm=(-120.0, -42.0), left_mm=(-50.0, 22.0),
+    heights_mm=ASCENDING_FROM_TO_MM,
+)  # fmt: skip
+DESCENDING = Part(
+    name="descending", unseen="descending aorta (its wall is not seen)", code=codes.DESCENDING_AORTA_DIAMETER,
+    site=codes.DESCENDING_AORTA, radii_mm=DESCENDING_RADII_MM, back_mm=(-50.0, 15.0), left_mm=(2.0, 62.0),
+    heights_mm=(-45.0, -5.0),
 )  # fmt: skip
 
 

@@ -79,7 +79,7 @@ def find_lungs(scan: Scan) -> Lungs | None:
     if lungs is None:
         return None
     lungs = _with_opacities(lungs, inside & ~tube, grid)
-    closed = _closed(lungs, inside & ~_bone(grid), tube, grid)
+    closed = _closed(lungs, inside & ~bone(grid), tube, grid)
     labels = _refine(closed, tube, grid, scan)
     voxel_ml = float(np.prod(scan.spacing_mm)) / 1000.0
     right, left = (sum(int(np.count_nonzero(image == label)) for image in labels) for label in (RIGHT, LEFT))
@@ -150,7 +150,7 @@ def _without_crumbs(air: BoolArray, grid: Coarse) -> BoolArray:
     return np.asarray(keep[labels], dtype=np.bool_)
 
 
-def _bone(grid: Coarse) -> BoolArray:
+def bone(grid: Coarse) -> BoolArray:
     """Ribs, spine and vessels full of contrast: a closing over a nodule must not take them in."""
     labels, count = cc3d.connected_components(grid.hu > BONE_FROM_HU, connectivity=18, return_N=True)
     large = np.bincount(labels.reshape(-1), minlength=count + 1) * grid.voxel_ml > 4.0

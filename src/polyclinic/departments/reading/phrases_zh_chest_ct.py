@@ -52,4 +52,15 @@ PHRASES: Mapping[str, str] = {
     ),
     "the diameter varies by more than # mm between the images measured": "所测各层直径相差超过# mm。",
     "slices thicker than # mm blur the wall of the vessel": "层厚大于# mm，管壁边界模糊。",
+    # Heart
+    "the heart could not be told from its surroundings": "心脏与周围结构无法区分",
+    "too noisy to tell calcium from noise": "噪声过大，无法与钙化区分",
+    "the scan is not ecg-gated: the score is an estimate of the class, not a calcium score": (
+        "非心电门控扫描：积分仅用于估计分级，不等同于钙化积分。"
+    ),
+    "coronary arteries, heart valves and pericardium are not told apart": "未区分冠状动脉、心瓣膜与心包。",
+    "the images are noisy; small plaques are left out, and noise may count as calcium": (
+        "图像噪声较大，小斑块未计入，噪声亦可能被计为钙化。"
+    ),
+    "the score was made for # kv; at another tube voltage it differs": "积分方法依据# kV制定，管电压不同时结果亦不同。",
 }

@@ -47,6 +47,13 @@ ENGLISH = Wording(
         key(codes.DESCENDING_AORTA): "descending thoracic aorta",
         key(codes.ASCENDING_AORTA_DIAMETER): "axial calibre",
         key(codes.DESCENDING_AORTA_DIAMETER): "axial calibre",
+        key(codes.HEART): "heart",
+        key(codes.CORONARY_CALCIUM): "coronary artery calcification",
+        key(codes.AGATSTON): "Agatston-equivalent score",
+        key(codes.CAC_DRS): "CAC-DRS class",
+        **{
+            key(code): code.display for code in (codes.CAC_DRS_A0, codes.CAC_DRS_A1, codes.CAC_DRS_A2, codes.CAC_DRS_A3)
+        },
         key(codes.INTERPRETATION): "interpretation",
         key(codes.WITHIN_LIMITS): "within published limits",
         key(codes.BEYOND_LIMITS): "beyond a published limit",

@@ -48,6 +48,13 @@ CHINESE = Wording(
         key(codes.DESCENDING_AORTA): "胸降主动脉",
         key(codes.ASCENDING_AORTA_DIAMETER): "横断面管径",
         key(codes.DESCENDING_AORTA_DIAMETER): "横断面管径",
+        key(codes.HEART): "心脏",
+        key(codes.CORONARY_CALCIUM): "冠状动脉钙化",
+        key(codes.AGATSTON): "Agatston等效积分",
+        key(codes.CAC_DRS): "CAC-DRS分级",
+        **{
+            key(code): code.display for code in (codes.CAC_DRS_A0, codes.CAC_DRS_A1, codes.CAC_DRS_A2, codes.CAC_DRS_A3)
+        },
         key(codes.INTERPRETATION): "判读",
         key(codes.WITHIN_LIMITS): "在已发表界值以内",
         key(codes.BEYOND_LIMITS): "超出已发表界值",
