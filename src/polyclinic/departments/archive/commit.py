@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from polyclinic.core.errors import PolyclinicError, Unavailable
 from polyclinic.departments.archive import schema
 from polyclinic.departments.archive.contracts import DERIVED_SOURCE, QUIET_SOURCES
+from polyclinic.departments.archive.corrections import file_under_known
 from polyclinic.departments.archive.entries import Entry
 from polyclinic.departments.archive.intake import Facts, series_values, study_values
 from polyclinic.departments.archive.prepared import Pinned, Prepared
@@ -258,7 +259,8 @@ def _introduce(connection: Connection, arrival: Arrival) -> None:
             "last_received_at_us": row["received_at_us"],
         }
     )
-    connection.execute(first_of_study.on_conflict_do_nothing())
+    if connection.execute(first_of_study.on_conflict_do_nothing()).rowcount == 1:
+        file_under_known(connection, row["study_instance_uid"], study_values(facts.header))
     if made.rowcount == 1:
         _add_series(connection, row["study_instance_uid"], of_series["modality"])
 

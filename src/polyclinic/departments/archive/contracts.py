@@ -101,3 +101,34 @@ class Removed:
 
     instances: int
     size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityCorrection:
+    """What the clinical record now says of an identity, for the studies that carry it."""
+
+    patient_id: str
+    issuer: str
+    """Of the identity that the studies carry."""
+    before: Patient | None
+    """What was known until now; None when nothing was."""
+    patient: Patient
+    """Who it is now: the same with other data, or the one that it was merged into."""
+    merged: bool
+    site_issuer: str
+    """The site's own issuer, which images may leave out."""
+    source: str
+    """Who said so, e.g. ``HL7 ADT^A40``."""
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityStep:
+    """One correction of a study; never changed afterwards."""
+
+    number: int
+    """From 1."""
+    before: Patient
+    after: Patient
+    source: str
+    at: datetime

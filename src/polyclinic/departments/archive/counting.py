@@ -10,6 +10,7 @@ from sqlalchemy import Connection, delete, func, select, update
 from polyclinic.core.errors import PolyclinicError
 from polyclinic.departments.archive import schema
 from polyclinic.departments.archive.contracts import DERIVED_SOURCE
+from polyclinic.departments.archive.corrections import IDENTITY_COLUMNS, forget, keeps_identity
 from polyclinic.departments.archive.intake import Facts, examine_file, series_values, study_values
 from polyclinic.departments.archive.segments import Place, Segments
 
@@ -31,6 +32,7 @@ def count_again(connection: Connection, segments: Segments, study_instance_uid: 
     this = _study.study_instance_uid == study_instance_uid
     if not series:
         connection.execute(delete(schema.study).where(this))
+        forget(connection, study_instance_uid)
         return
     of_study = _instance.study_instance_uid == study_instance_uid
     first_us = connection.execute(select(func.min(_instance.received_at_us)).where(of_study)).scalar_one()
@@ -51,7 +53,10 @@ def count_again(connection: Connection, segments: Segments, study_instance_uid: 
     before_us = connection.execute(select(_study.first_received_at_us).where(this)).scalar_one()
     if first_us != before_us:
         first = _first_instance(connection, segments, of_study)
-        values |= {} if first is None else study_values(first[1].header)
+        said = {} if first is None else study_values(first[1].header)
+        if keeps_identity(connection, study_instance_uid):
+            said = {name: value for name, value in said.items() if name not in IDENTITY_COLUMNS}
+        values |= said
     connection.execute(update(schema.study).where(this).values(values))
 
 

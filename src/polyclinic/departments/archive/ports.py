@@ -114,3 +114,6 @@ class KeptFile:
     segment: str
     offset_bytes: int
     """Of the file within its segment."""
+    corrected: int = 0
+    """How often the patient data of its study were corrected. When it is not 0 the file leaves with the identity of
+    its index row: `ArchiveReads.read` and `stream` give other bytes than lie there, and the offsets do not count."""

@@ -14,11 +14,23 @@ from polyclinic.core.people import Patient
 from polyclinic.departments.archive import schema
 from polyclinic.departments.archive.arrivals import Arrivals
 from polyclinic.departments.archive.commit import begin_writing
-from polyclinic.departments.archive.contracts import InstanceRecord, SeriesRecord, StudyRecord, StudySnapshot
+from polyclinic.departments.archive.contracts import (
+    IdentityStep,
+    InstanceRecord,
+    SeriesRecord,
+    StudyRecord,
+    StudySnapshot,
+)
+from polyclinic.departments.archive.corrections import number_of, steps
 from polyclinic.departments.archive.intake import date_of
 from polyclinic.departments.archive.notes import snapshot_note
 from polyclinic.departments.archive.ports import KeptFile, UnsettledStudy
 from polyclinic.departments.archive.segments import Place, Segments, lost
+from polyclinic.dicom.header import read_file_meta
+from polyclinic.dicom.identity import with_identity
+
+_CORRECTED = number_of(schema.instance.c.study_instance_uid)
+_PIECE_BYTES = 1024 * 1024
 
 
 class ArchiveReads:
@@ -62,7 +74,7 @@ class ArchiveReads:
     ) -> tuple[KeptFile, ...]:
         """Instances, at most `limit`, with where their parts lie; order as `instances`."""
         instance = schema.instance.c
-        query = select(schema.instance).where(instance.study_instance_uid == study_instance_uid)
+        query = select(schema.instance, _CORRECTED).where(instance.study_instance_uid == study_instance_uid)
         if series_instance_uid is not None:
             query = query.where(instance.series_instance_uid == series_instance_uid)
         order = (instance.series_instance_uid, instance.instance_number, instance.sop_instance_uid)
@@ -77,17 +89,22 @@ class ArchiveReads:
 
     def read(self, sop_instance_uid: str) -> bytes:
         """See `Archive.read`."""
-        return self.read_part(self.kept_file(sop_instance_uid))
+        kept = self.kept_file(sop_instance_uid)
+        return self._corrected_head(kept)[0] + b"".join(self._rest(kept)) if kept.corrected else self.read_part(kept)
 
     def read_part(self, kept: KeptFile, start: int = 0, stop: int | None = None) -> bytes:
-        """Bytes ``[start, stop)`` of a kept DICOM file."""
+        """Bytes ``[start, stop)`` of a kept DICOM file as it lies there, whether its patient was corrected or not."""
         try:
             return self.segments.read(_place(kept), start, stop)
         except NotFound:
             return self.segments.read(self._place_now(kept), start, stop)
 
     def stream(self, kept: KeptFile) -> Iterator[bytes]:
-        """A kept DICOM file in pieces of bounded size."""
+        """A kept DICOM file in pieces of bounded size, with its patient's identity as it is now."""
+        if kept.corrected:
+            yield self._corrected_head(kept)[0]
+            yield from self._rest(kept)
+            return
         begun = False
         try:
             for chunk in self.segments.chunks(_place(kept)):
@@ -100,13 +117,41 @@ class ArchiveReads:
 
     @contextmanager
     def parts(self, kept: KeptFile) -> Iterator[Callable[[int, int], bytes]]:
-        """Reader of stretches ``(start, stop)`` of a kept DICOM file, for many small reads."""
+        """Reader of stretches ``(start, stop)`` of a kept DICOM file as it lies there, for many small reads."""
         with ExitStack() as stack:
             try:
                 read = stack.enter_context(self.segments.parts(_place(kept)))
             except NotFound:
                 read = stack.enter_context(self.segments.parts(self._place_now(kept)))
             yield read
+
+    def given_out(self, kept: KeptFile) -> tuple[int, int]:
+        """Bytes of the file as `stream` gives it, and where its data set begins in them."""
+        if not kept.corrected:
+            return kept.record.size_bytes, kept.dataset_offset
+        head, rest_bytes = self._corrected_head(kept)
+        return len(head) + rest_bytes, read_file_meta(head).dataset_offset
+
+    def identity_history(self, study_instance_uid: str) -> tuple[IdentityStep, ...]:
+        """How the patient data of a study were corrected since it came, oldest first."""
+        with self.engine.connect() as connection:
+            return steps(connection, study_instance_uid)
+
+    def _corrected_head(self, kept: KeptFile) -> tuple[bytes, int]:
+        """The file up to its pixel data with the identity of now, and how many bytes follow."""
+        stop = kept.pixel_offset
+        latest = self.identity_history(kept.record.study_instance_uid)[-1]
+        patient = self.study(kept.record.study_instance_uid).patient
+        head = with_identity(self.read_part(kept, 0, stop), patient, at=latest.at, source=latest.source)
+        return head, 0 if stop is None else kept.record.size_bytes - stop
+
+    def _rest(self, kept: KeptFile) -> Iterator[bytes]:
+        """The pixel data, as they lie there."""
+        if kept.pixel_offset is None:
+            return
+        with self.parts(kept) as read:
+            for start in range(kept.pixel_offset, kept.record.size_bytes, _PIECE_BYTES):
+                yield read(start, min(start + _PIECE_BYTES, kept.record.size_bytes))
 
     def _place_now(self, kept: KeptFile) -> Place:
         """Where compaction has moved a file whose segment is gone; raises `NotFound` (``archive.lost-bytes``)."""
@@ -213,7 +258,7 @@ class ArchiveReads:
 
     def _row(self, sop_instance_uid: str) -> Any:
         with self.engine.connect() as connection:
-            query = select(schema.instance).where(schema.instance.c.sop_instance_uid == sop_instance_uid)
+            query = select(schema.instance, _CORRECTED).where(schema.instance.c.sop_instance_uid == sop_instance_uid)
             return connection.execute(query).first()
 
     def _first(self, query: Any) -> RowMapping | None:
@@ -287,6 +332,7 @@ def kept_file(row: RowMapping) -> KeptFile:
         pixel_offset=row["pixel_offset"],
         segment=row["segment"],
         offset_bytes=row["offset_bytes"],
+        corrected=row.get("corrected", 0),
     )
 
 

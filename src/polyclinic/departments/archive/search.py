@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, Select, and_, func, or_, select
 
 from polyclinic.departments.archive import pages, schema
+from polyclinic.departments.archive.corrections import number_of
 from polyclinic.departments.archive.entrances import entrances, fewest
 from polyclinic.departments.archive.matching import (
     is_universal,
@@ -127,7 +128,9 @@ def find_instances(engine: Engine, query: Query) -> list[RowMapping]:
     instance = schema.instance.c
     order = (instance.study_instance_uid, instance.series_instance_uid, instance.instance_number)
     with reading(engine) as connection:
-        statement = select(schema.instance).where(*_instance_conditions(connection, query))
+        statement = select(schema.instance, number_of(instance.study_instance_uid)).where(
+            *_instance_conditions(connection, query)
+        )
         return _page(connection, statement.order_by(*order, instance.sop_instance_uid), query)
 
 

@@ -23,10 +23,12 @@ from polyclinic.departments.archive.commit import (
     Committer,
     InstanceGone,
     arrival_of,
+    begin_writing,
     index_failure,
     note_sealed,
 )
-from polyclinic.departments.archive.contracts import Receipt, Removed, StudyRecord
+from polyclinic.departments.archive.contracts import IdentityCorrection, Receipt, Removed, StudyRecord
+from polyclinic.departments.archive.corrections import follow
 from polyclinic.departments.archive.deletion import delete_instances, finish_deletions
 from polyclinic.departments.archive.entries import MAX_ENTRY_BYTES, Entry, aside_name, entry_name
 from polyclinic.departments.archive.file_meta import file_meta
@@ -37,6 +39,7 @@ from polyclinic.departments.archive.prepared import Pinned, Prepared
 from polyclinic.departments.archive.reads import ArchiveReads
 from polyclinic.departments.archive.recovery import Recovered, recover
 from polyclinic.departments.archive.segments import SEGMENT_BYTES, Place, Segments, sha256_of
+from polyclinic.departments.archive.taking_back import take_back_row
 
 log = structlog.get_logger(__name__)
 
@@ -181,6 +184,10 @@ class SqlArchive(ArchiveReads):
         )
         return Incoming(self.segments, meta)
 
+    def follow_identity(self, change: IdentityCorrection) -> tuple[str, ...]:
+        """Give the studies of an identity what is known of it now; the UIDs of those that say something new."""
+        return follow(self.engine, change)
+
     def _keep(
         self,
         facts: Facts,
@@ -211,6 +218,7 @@ class SqlArchive(ArchiveReads):
             return Receipt.NEW
         dataset = [memoryview(buffers[0])[dataset_offset:], *buffers[1:]]
         if here.transfer_syntax_uid == facts.transfer_syntax_uid and self._holds(here, dataset):
+            self.segments.make_durable(_place(here))  # another process may have written it just now
             return Receipt.SAME
         return self._keep_aside(here, facts, buffers, dataset_offset, source)
 
@@ -278,7 +286,7 @@ class SqlArchive(ArchiveReads):
         beside: Any,
         incoming: Incoming | None = None,
     ) -> None:
-        """Bytes first, then the row; when the row fails the bytes are marked as not counting."""
+        """Bytes to the disk, which takes its time, and the row meanwhile; both are durable on return, or neither is."""
         now = datetime.now(UTC)
         digest = sha256_of(buffers) if incoming is None else incoming.sha256()
         name = entry_name(facts.study_instance_uid, facts.series_instance_uid, facts.sop_instance_uid)
@@ -289,14 +297,29 @@ class SqlArchive(ArchiveReads):
             source=source,
             received_at_us=schema.to_microseconds(now),
         )
-        place = self.segments.append(entry, buffers) if incoming is None else incoming.keep(entry, buffers)
+        written = (self.segments if incoming is None else incoming).write(entry, buffers)
         try:
             self._committer.commit(
-                arrival_of(facts, entry, place, dataset_offset=dataset_offset, received_at=now, beside=beside)
+                arrival_of(facts, entry, written.place, dataset_offset=dataset_offset, received_at=now, beside=beside)
             )
         except (PolyclinicError, AlreadyIndexed, InstanceGone):
-            self.segments.void(place)
+            written.withdraw()
             raise
+        except BaseException:  # whether there is a row is not known: the next start makes one of whole bytes
+            with suppress(PolyclinicError):
+                written.sync()
+            raise
+        try:
+            written.sync()
+        except PolyclinicError:
+            self._take_back(written.place)
+            raise
+
+    def _take_back(self, place: Place) -> None:
+        with self.engine.connect() as connection:
+            begin_writing(connection)
+            take_back_row(connection, self.segments, place.segment, place.offset_bytes)
+            connection.commit()
 
 
 def _place(row: Any) -> Place:

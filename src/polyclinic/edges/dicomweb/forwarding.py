@@ -71,7 +71,7 @@ class DicomwebOutlet:
 
         headers = {
             "Content-Type": f'multipart/related; type="application/dicom"; boundary={_BOUNDARY}',
-            "Content-Length": str(len(head) + kept.record.size_bytes + len(tail)),
+            "Content-Length": str(len(head) + self._archive.given_out(kept)[0] + len(tail)),
         }
         try:
             with self._client.stream("POST", f"{self._url}/studies", content=body(), headers=headers) as response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
@@ -267,7 +267,7 @@ def _judge(archive: SqlArchive, reference: Reference) -> Failure | None:
             reason = CLASS_INSTANCE_CONFLICT
         else:
             digest = hashlib.sha256()
-            for piece in archive.stream(kept):
+            for piece in archive.stream(replace(kept, corrected=0)):  # what was received, not what leaves
                 digest.update(piece)
             if digest.hexdigest() != kept.record.sha256:
                 reason = PROCESSING_FAILURE

@@ -64,6 +64,8 @@ def of_file(part10: bytes | memoryview) -> Outgoing:
 
 def of_archive(archive: SqlArchive, kept: KeptFile) -> Outgoing:
     """A kept instance, which is never in memory as a whole unless it must be converted."""
+    if kept.corrected:
+        return _of_corrected(archive, kept)
     size_bytes = kept.record.size_bytes
 
     def pieces() -> Iterator[bytes]:
@@ -78,6 +80,27 @@ def of_archive(archive: SqlArchive, kept: KeptFile) -> Outgoing:
         size_bytes=size_bytes - kept.dataset_offset,
         pieces=pieces,
         whole=lambda: archive.read_part(kept),
+    )
+
+
+def _of_corrected(archive: SqlArchive, kept: KeptFile) -> Outgoing:
+    """A kept instance whose header leaves with the patient's identity of now; its pixels are not held in memory."""
+    size_bytes, dataset_offset = archive.given_out(kept)
+
+    def pieces() -> Iterator[bytes | memoryview]:
+        left_out = dataset_offset
+        for piece in archive.stream(kept):
+            for start in range(left_out, len(piece), FRAGMENT_BYTES):
+                yield piece[start : start + FRAGMENT_BYTES]
+            left_out = max(0, left_out - len(piece))
+
+    return Outgoing(
+        sop_class_uid=kept.record.sop_class_uid,
+        sop_instance_uid=kept.record.sop_instance_uid,
+        transfer_syntax_uid=kept.record.transfer_syntax_uid,
+        size_bytes=size_bytes - dataset_offset,
+        pieces=pieces,
+        whole=lambda: b"".join(archive.stream(kept)),
     )
 
 

@@ -19,6 +19,7 @@ def upgrade() -> None:
     _patients()
     _orders()
     _messages()
+    _corrections()
 
 
 def _patients() -> None:
@@ -132,3 +133,37 @@ def _messages() -> None:
         comment="accepted HL7 messages, as hashes",
     )
     op.create_index("ix_records_message_received", "records_message", ["received_at_us"])
+
+
+def _corrections() -> None:
+    op.create_table(
+        "archive_known_identity",
+        sa.Column("patient_id", sa.String(128), nullable=False),
+        sa.Column("issuer", sa.String(128), nullable=False),
+        sa.Column("merged", sa.Boolean(), nullable=False),
+        sa.Column("patient", sa.Text(), nullable=False),
+        sa.Column("superseded", sa.Text(), nullable=False),
+        sa.Column("into_patient_id", sa.String(128), nullable=False),
+        sa.Column("source", sa.String(64), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("patient_id", "issuer"),
+    )
+    op.create_index("ix_archive_known_identity_into", "archive_known_identity", ["into_patient_id"])
+    op.create_table(
+        "archive_correction",
+        sa.Column("study_instance_uid", sa.String(64), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("patient", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("study_instance_uid"),
+    )
+    op.create_table(
+        "archive_identity_step",
+        sa.Column("study_instance_uid", sa.String(64), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("before", sa.Text(), nullable=False),
+        sa.Column("after", sa.Text(), nullable=False),
+        sa.Column("source", sa.String(64), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("study_instance_uid", "number"),
+        comment="appended, never changed",
+    )
