@@ -71,10 +71,10 @@ def test_killed_receiver_keeps_what_it_answered(
     chance = random.Random(seed)
     files = {
         sender: [
-            part10(number, series=str(sender), Rows=256, Columns=128 + number, PixelData=bytes(512 * (128 + number)))
+            part10(number, series=str(sender), Rows=512, Columns=100 + number, PixelData=bytes(1024 * (100 + number)))
             for number in range(200)
         ]
-        for sender in range(SENDERS)
+        for sender in range(SENDERS)  # some come in one piece, most in several, which are written while they arrive
     }
     by_uid = {
         stable_uid("instance", "1", str(sender), number): data

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from polyclinic.departments.archive.entries import Entry
 from polyclinic.departments.archive.lanes import Draft
-from polyclinic.departments.archive.segments import Place, Segments
+from polyclinic.departments.archive.segments import Segments, Written
 
 
 class Incoming:
@@ -45,10 +45,10 @@ class Incoming:
         """Of meta information and dataset so far."""
         return self._sha256.hexdigest()
 
-    def keep(self, entry: Entry, buffers: Sequence[bytes | memoryview]) -> Place:
-        """Make it a durable entry; `buffers` hold it too. Raises as `Segments.append`."""
+    def write(self, entry: Entry, buffers: Sequence[bytes | memoryview]) -> Written:
+        """Make it an entry, as `Segments.write` does; `buffers` hold it too."""
         draft, self._draft = self._draft, None
-        return self._segments.append(entry, buffers) if draft is None else self._segments.complete(draft, entry)
+        return self._segments.write(entry, buffers) if draft is None else self._segments.complete(draft, entry)
 
     def abandon(self) -> None:
         """Forget what was written; nothing happens when it was kept."""

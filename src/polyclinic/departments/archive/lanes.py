@@ -30,41 +30,41 @@ class Lane:
         self.size_bytes = 0
         self._written_bytes = 0
         """Behind this nothing was ever written."""
+        self._end_bytes = 0
+        """Where the entry ends that was written last."""
         self.descriptor = os.open(folder / self.name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o640)
         fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         sync_folder(folder)
 
-    def append(self, header: bytes, buffers: Sequence[bytes | memoryview], size_bytes: int) -> int:
-        """Write and make durable; returns the offset of the file's first byte. Nothing stays when it fails."""
-        try:
-            write_all(self.descriptor, [header, *buffers, *self._ending(size_bytes)], self.size_bytes)
-            return self._synced(size_bytes)
-        except OSError:
-            self.cut()
-            raise
+    def write(self, header: bytes, buffers: Sequence[bytes | memoryview], size_bytes: int) -> int:
+        """Write an entry and let the disk begin with it; returns the offset of the file's first byte.
+
+        `sync` makes it durable, `cut` takes it back; raises `OSError`.
+        """
+        write_all(self.descriptor, [header, *buffers, *self._ending(size_bytes)], self.size_bytes)
+        return self._begun(size_bytes)
 
     def write_ahead(self, buffers: Sequence[bytes | memoryview], offset_bytes: int) -> None:
-        """Write data of an entry that has no header yet and let the disk begin with it; raises `OSError`."""
+        """Write data of an entry that has no header yet; raises `OSError`."""
         start = self.size_bytes + BLOCK + offset_bytes
-        end = start + sum(map(len, buffers))
-        self._written_bytes = max(self._written_bytes, end)
+        self._written_bytes = max(self._written_bytes, start + sum(map(len, buffers)))
         write_all(self.descriptor, buffers, start)
-        _start_writing(self.descriptor, start, end)
 
     def complete(self, header: bytes, size_bytes: int) -> int:
-        """Put header and padding around what was written ahead and make it durable; returns as `append`."""
-        try:
-            write_all(self.descriptor, self._ending(size_bytes), self.size_bytes + BLOCK + size_bytes)
-            write_all(self.descriptor, [header], self.size_bytes)
-            return self._synced(size_bytes)
-        except OSError:
-            self.cut()
-            raise
+        """Put header and padding around what was written ahead; else as `write`."""
+        write_all(self.descriptor, self._ending(size_bytes), self.size_bytes + BLOCK + size_bytes)
+        write_all(self.descriptor, [header], self.size_bytes)
+        return self._begun(size_bytes)
+
+    def sync(self) -> None:
+        """Make the entry durable that was written last; raises `OSError`."""
+        os.fdatasync(self.descriptor)
+        self.size_bytes = self._end_bytes
 
     def cut(self) -> None:
         """Drop what was written behind the last whole entry."""
         os.ftruncate(self.descriptor, self.size_bytes)
-        self._written_bytes = self.size_bytes
+        self._written_bytes = self._end_bytes = self.size_bytes
 
     def seal(self) -> None:
         """End the archive as tar wants it and let go of the file."""
@@ -80,11 +80,11 @@ class Lane:
         end = self.size_bytes + BLOCK + padded(size_bytes)
         return [bytes(padded(size_bytes) - size_bytes + (BLOCK if self._written_bytes > end else 0))]
 
-    def _synced(self, size_bytes: int) -> int:
-        os.fdatasync(self.descriptor)
+    def _begun(self, size_bytes: int) -> int:
         start = self.size_bytes
-        self.size_bytes = start + BLOCK + padded(size_bytes)
-        self._written_bytes = max(self._written_bytes, self.size_bytes)
+        self._end_bytes = start + BLOCK + padded(size_bytes)
+        self._written_bytes = max(self._written_bytes, self._end_bytes)
+        _start_writing(self.descriptor, start, self._end_bytes)
         return start + BLOCK
 
 
@@ -117,8 +117,11 @@ class Draft:
         self.size_bytes += sum(map(len, buffers))
         return True
 
-    def complete(self, entry: Entry) -> int:
-        """Make the entry durable; returns the offset of its first byte, raises `OSError` when nothing is kept."""
+    def complete(self, entry: Entry) -> tuple[Lane, int]:
+        """Make it an entry that is to be synced; the lane, which goes to the caller, and the offset of its first byte.
+
+        Raises `OSError` when nothing is kept.
+        """
         assert self._lane is not None
         assert entry.size_bytes == self.size_bytes
         try:
@@ -126,8 +129,8 @@ class Draft:
         except OSError as error:
             self._end(error)
             raise
-        self._end(None)
-        return offset
+        lane, self._lane = self._lane, None
+        return lane, offset
 
     def abandon(self) -> None:
         """Forget what was written; nothing happens when the draft is complete or gone."""
@@ -168,6 +171,6 @@ if _sync_file_range is not None:
 
 
 def _start_writing(descriptor: int, start: int, end: int) -> None:
-    first, last = start // _PAGE * _PAGE, end // _PAGE * _PAGE  # a page that is still being filled would go out twice
-    if _sync_file_range is not None and last > first:
-        _sync_file_range(descriptor, first, last - first, _SYNC_FILE_RANGE_WRITE)  # its errors come out of the sync
+    first = start // _PAGE * _PAGE
+    if _sync_file_range is not None:
+        _sync_file_range(descriptor, first, end - first, _SYNC_FILE_RANGE_WRITE)  # its errors come out of the sync

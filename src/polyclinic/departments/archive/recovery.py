@@ -11,15 +11,23 @@ from typing import Any
 
 import numpy as np
 import structlog
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Engine, func, insert, select
 
 from polyclinic.core.errors import NotFound, Rejected
 from polyclinic.departments.archive import schema
-from polyclinic.departments.archive.commit import AlreadyIndexed, Arrival, Committer, InstanceGone, arrival_of
+from polyclinic.departments.archive.commit import (
+    AlreadyIndexed,
+    Arrival,
+    Committer,
+    InstanceGone,
+    arrival_of,
+    begin_writing,
+)
 from polyclinic.departments.archive.entries import BLOCK, END_OF_ARCHIVE, VOID, Entry, unpack
 from polyclinic.departments.archive.intake import examine_file
 from polyclinic.departments.archive.notes import learn_note
 from polyclinic.departments.archive.segments import Place, Segments, digest, exclusively, scan
+from polyclinic.departments.archive.taking_back import take_back_row
 
 log = structlog.get_logger(__name__)
 
@@ -83,7 +91,7 @@ def recover(engine: Engine, segments: Segments, committer: Committer, progress: 
     total, done = sum(path.stat().st_size for path in paths), 0
     for path in paths:
         size_bytes = path.stat().st_size
-        _check_segment(engine, path, found, result)
+        _check_segment(engine, segments, path, found, result)
         done += size_bytes
         progress("read", done, total)
     for entry, place in found.notes:
@@ -97,13 +105,14 @@ def recover(engine: Engine, segments: Segments, committer: Committer, progress: 
     return result
 
 
-def _check_segment(engine: Engine, path: Path, found: _Found, result: Recovered) -> None:
+def _check_segment(engine: Engine, segments: Segments, path: Path, found: _Found, result: Recovered) -> None:
     """Find the whole entries without a row, cut what is torn, and seal."""
     with exclusively(path) as descriptor:
         if descriptor is None:
             return  # another process is writing it
         found.segments.append(path.name)
         known = _indexed_offsets(engine, path.name)
+        known -= _not_whole(engine, segments, path.name, descriptor)
         torn_at: int | None = None
         end = 0
         for position, entry in scan(descriptor):
@@ -131,6 +140,27 @@ def _indexed_offsets(engine: Engine, name: str) -> set[int]:
         for table in (schema.instance, schema.aside, schema.deletion):  # what was deleted stays so
             found |= set(connection.execute(select(table.c.offset_bytes).where(table.c.segment == name)).scalars())
     return found
+
+
+def _not_whole(engine: Engine, segments: Segments, name: str, descriptor: int) -> set[int]:
+    """Take back the row of the last entry when its bytes are not on the disk; its offset, if so.
+
+    A row is committed while the disk still writes, and a lane writes one entry after the other: the power can have
+    taken the bytes of the last one only.
+    """
+    with engine.connect() as connection:
+        begin_writing(connection)
+        last = 0
+        for table in (schema.instance, schema.aside):
+            greatest = select(func.max(table.c.offset_bytes)).where(table.c.segment == name)
+            last = max(last, connection.execute(greatest).scalar() or 0)
+        entry = unpack(os.pread(descriptor, BLOCK, last - BLOCK)) if last else None
+        if not last or (entry is not None and digest(descriptor, last, entry.size_bytes) == entry.sha256):
+            return set()
+        log.error("archive.bytes-not-on-disk", segment=name, offset_bytes=last)
+        take_back_row(connection, segments, name, last)
+        connection.commit()
+        return {last}
 
 
 def _seal(descriptor: int, end: int, result: Recovered) -> int:

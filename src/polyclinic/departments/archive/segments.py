@@ -35,6 +35,42 @@ class Place:
     size_bytes: int
 
 
+class Written:
+    """A whole entry that is not durable yet; its lane waits until it is, or is taken back.
+
+    The disk is writing it already, so whatever else must be done is best done before `sync`.
+    """
+
+    def __init__(self, place: Place, lane: Lane, give_back: Callable[[Lane, OSError | None], None]) -> None:
+        self.place = place
+        self._lane = lane
+        self._give_back = give_back
+
+    def sync(self) -> None:
+        """Return when it is durable.
+
+        Raises
+        ------
+        Unavailable
+            As `Segments.append`; whether the entry is on the disk is not known then.
+        """
+        try:
+            self._lane.sync()
+        except OSError as error:
+            self._give_back(self._lane, error)
+            raise storage_failure(error) from error
+        self._give_back(self._lane, None)
+
+    def withdraw(self) -> None:
+        """Take it back: nothing of it stays."""
+        try:
+            self._lane.cut()
+        except OSError as error:
+            self._give_back(self._lane, error)
+            raise storage_failure(error) from error
+        self._give_back(self._lane, None)
+
+
 class Segments:
     """All segments in one folder.
 
@@ -73,13 +109,20 @@ class Segments:
         Unavailable
             ``archive.out-of-space`` or ``archive.storage-failed``; nothing of the file is kept.
         """
+        written = self.write(entry, buffers)
+        written.sync()
+        return written.place
+
+    def write(self, entry: Entry, buffers: Sequence[bytes | memoryview]) -> Written:
+        """Write one file, to be made durable by what is returned; raises as `append`."""
         self._check_space(entry)
+        lane = self._lane()
         try:
-            with self._lane() as lane:
-                offset = lane.append(pack(entry), buffers, entry.size_bytes)
-                return Place(segment=lane.name, offset_bytes=offset, size_bytes=entry.size_bytes)
+            offset = lane.write(pack(entry), buffers, entry.size_bytes)
         except OSError as error:
+            self._give_back(lane, error)
             raise storage_failure(error) from error
+        return self._written(lane, entry, offset, self._give_back)
 
     def draft(self) -> Draft | None:
         """An entry to be written while it arrives, or None when none can be begun without waiting."""
@@ -96,18 +139,24 @@ class Segments:
             self._end_draft(None, None)
             return None
 
-    def complete(self, draft: Draft, entry: Entry) -> Place:
-        """Make the entry of a draft durable; raises as `append`."""
+    def complete(self, draft: Draft, entry: Entry) -> Written:
+        """Make the entry of a draft one to be made durable; raises as `append`."""
         try:
             self._check_space(entry)
         except Unavailable:
             draft.abandon()
             raise
         try:
-            offset = draft.complete(entry)
+            lane, offset = draft.complete(entry)
         except OSError as error:
             raise storage_failure(error) from error
-        return Place(segment=draft.segment, offset_bytes=offset, size_bytes=entry.size_bytes)
+        return self._written(lane, entry, offset, self._end_draft)
+
+    def _written(
+        self, lane: Lane, entry: Entry, offset: int, give_back: Callable[[Lane, OSError | None], None]
+    ) -> Written:
+        place = Place(segment=lane.name, offset_bytes=offset, size_bytes=entry.size_bytes)
+        return Written(place, lane, give_back)
 
     def _check_space(self, entry: Entry) -> None:
         own = entry.is_note or entry.moved or entry.source == DERIVED_SOURCE
@@ -125,27 +174,19 @@ class Segments:
             self._drafts_left += 1
         self._give_back(lane, error)
 
-    @contextmanager
-    def _lane(self) -> Iterator[Lane]:
+    def _lane(self) -> Lane:
+        """A lane with room, to be given back; raises `Unavailable`."""
         with self._available:
             while not self._idle and not self._closed:
                 self._available.wait()
             if self._closed:
                 raise _closed()
             lane = self._idle.pop()
-        failure: OSError | None = None
         try:
-            lane = self._ready(lane)
-        except OSError:
-            self._give_back(None, None)
-            raise
-        try:
-            yield lane
+            return self._ready(lane)
         except OSError as error:
-            failure = error
-            raise
-        finally:
-            self._give_back(lane, failure)
+            self._give_back(None, None)
+            raise storage_failure(error) from error
 
     def _ready(self, lane: Lane | None) -> Lane:
         """A lane with room."""
@@ -251,6 +292,19 @@ class Segments:
 
         try:
             yield read
+        finally:
+            os.close(descriptor)
+
+    def make_durable(self, place: Place) -> None:
+        """Wait until an entry that another thread or process may just be writing is on the disk; raises as `read`."""
+        try:
+            descriptor = os.open(self.folder / place.segment, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise lost() from error
+        try:
+            os.fdatasync(descriptor)
+        except OSError as error:
+            raise storage_failure(error) from error
         finally:
             os.close(descriptor)
 
