@@ -25,6 +25,25 @@ from polyclinic.edges.dimse.node import DimseNode
 
 T = TypeVar("T")
 HERE = Path(__file__).parent
+ROUTING = """
+[[destination]]
+name = "nobody"
+ae_title = "NOBODY"
+host = "127.0.0.1"
+port = 1
+[[rule]]
+name = "results"
+when = "agent-result"
+match = { agent = "quick_agent", series_description = "routed" }
+to = "nobody"
+[[rule]]
+name = "signed"
+when = "report-signed"
+match = { series_description = "routed", finding = "427359005", decision = "accepted" }
+send = ["derived", "report"]
+to = "nobody"
+"""
+"""Nothing listens there: what is queued stays so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -65,7 +84,8 @@ class House:
 @contextlib.contextmanager
 def running_house(folder: Path) -> Iterator[House]:
     """Build and run a house with one worker in `folder`."""
-    settings = settings_in(folder)
+    (folder / "routing.toml").write_text(ROUTING)
+    settings = settings_in(folder, routing=folder / "routing.toml")
     services = build(settings)
     worker = start_worker(settings)
     try:
