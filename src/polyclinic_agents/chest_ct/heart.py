@@ -120,7 +120,8 @@ def _dome(coarse: CoarseChest) -> int:
 def _around(track: Track, coarse: CoarseChest) -> BoolArray:
     """The followed vessel with its wall."""
     inside = np.zeros(coarse.lungs.shape, dtype=np.bool_)
-    rows, columns = np.arange(inside.shape[1])[:, None], np.arange(inside.shape[2])
+    _, height, width = coarse.lungs.shape
+    rows, columns = np.arange(height)[:, None], np.arange(width)
     row_mm, column_mm = coarse.grid.spacing_mm[1:]
     for place, (centre, radius) in enumerate(zip(track.centres, track.radii_mm, strict=True)):
         away = np.hypot((rows - centre[0]) * row_mm, (columns - centre[1]) * column_mm)

@@ -12,7 +12,7 @@ from polyclinic.core.findings import Finding, Measurement
 from polyclinic.core.guidelines import reference_limits
 from polyclinic.core.guidelines.nodule import round_half_up
 from polyclinic.core.guidelines.source import Language as GuidelineLanguage
-from polyclinic.core.units import CUBIC_MILLIMETRE, HOUNSFIELD, MILLILITRE, MILLIMETRE, PERCENT, PRINTED
+from polyclinic.core.units import CUBIC_MILLIMETRE, HOUNSFIELD, MILLILITRE, MILLIMETRE, NO_UNIT, PERCENT, PRINTED
 from polyclinic.departments.reading.advice import mean_diameter_mm
 from polyclinic.departments.reading.contracts import Language
 from polyclinic.departments.reading.wording import Wording, key
@@ -144,7 +144,8 @@ class Describer:
         return self.words.measured.format(name=name, value=self.value(measurement))
 
     def value(self, measurement: Measurement) -> str:
-        number = f"{measurement.value:.{_DECIMALS.get(measurement.unit, 1)}f}"
+        whole = measurement.unit == NO_UNIT and measurement.value == round(measurement.value)
+        number = f"{measurement.value:.{0 if whole else _DECIMALS.get(measurement.unit, 1)}f}"
         unit = PRINTED.get(measurement.unit, measurement.unit)
         return f"{number}%" if measurement.unit == PERCENT else f"{number} {unit}".strip()
 
