@@ -89,9 +89,11 @@ def test_whatever_is_kept_or_abandoned_the_segment_holds_what_was_kept(
 
 
 def test_what_was_abandoned_is_never_taken_for_an_instance(tmp_path: Path, open_archive: Open, part10: Make) -> None:
+    elsewhere = open_archive(tmp_path / "elsewhere")
+    elsewhere.store(part10(7), source="CT1")
+    forged = segment_of(tmp_path / "elsewhere").read_bytes()  # a whole entry, header and all, inside a dataset
     archive = open_archive(tmp_path)
     archive.store(part10(1), source="CT1")
-    forged = segment_of(tmp_path).read_bytes()  # a whole entry, header and all, inside a dataset
     incoming, _, _ = begun(archive, part10(2))
     before_bytes = len(forged) - BLOCK - len(incoming.meta)  # so that it stands where the next entry's end is
     stream(incoming, bytes(before_bytes) + forged * 3, 1000)
