@@ -183,7 +183,7 @@ def elements(type_name: str) -> dict[str, Element] | None:
         common = _BUNDLE_ELEMENTS
     elif type_name in RESOURCES:
         common = _RESOURCE_ELEMENTS
-    elif "." in type_name and type_name not in ("Timing.repeat",):
+    elif type_name == "Timing" or ("." in type_name and type_name != "Timing.repeat"):
         common = f"{_ELEMENT_ELEMENTS} modifierExtension:Extension*"
     else:
         common = _ELEMENT_ELEMENTS
