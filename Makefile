@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 WEB_SOURCES := $(shell find web/src web/public -type f 2>/dev/null) web/index.html web/package.json web/vite.config.ts web/tsconfig.json
 
-.PHONY: help demo test check test-web test-python bench bench-receive bench-analyse clean web install
+.PHONY: help ohif demo test check test-web test-python bench bench-receive bench-analyse clean web install
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -28,6 +28,11 @@ web/dist/index.html: web/node_modules/.installed $(WEB_SOURCES)
 	cd web && npm run build
 	@touch $@
 
+tests/e2e/ohif/node_modules/.installed: tests/e2e/ohif/package-lock.json
+	@echo "== The OHIF viewer into tests/e2e/ohif (50 MB, for one browser test; without it that test is skipped)"
+	-@cd tests/e2e/ohif && npm ci --no-fund --no-audit --ignore-scripts && touch node_modules/.installed
+
+ohif: tests/e2e/ohif/node_modules/.installed  ## Install the OHIF viewer that a browser test opens our studies with
 install: $(INSTALLED)  ## Install the Python packages
 web: web/dist/index.html  ## Build the page
 
@@ -44,7 +49,7 @@ check: $(INSTALLED)  ## Style, types and import directions
 test-web: web/dist/index.html  ## Type check and unit tests of the page
 	@echo "== page: type check and unit tests"; cd web && npm run --silent typecheck && npm test --silent
 
-test-python: $(INSTALLED) web/dist/index.html  ## All Python tests, the browser's included
+test-python: $(INSTALLED) web/dist/index.html ohif  ## All Python tests, the browser's included
 	@echo "== pytest"; $(BIN)/pytest $(ARGS)
 
 bench: bench-receive bench-analyse  ## Measure against peers; results belong in benchmarks/RESULTS.md
@@ -56,7 +61,7 @@ bench-analyse: $(INSTALLED)  ## The chest CT agent, each step, against a plain i
 	$(BIN)/python benchmarks/analyse.py
 
 clean:  ## Remove what was installed and built
-	rm -rf $(VENV) web/node_modules web/dist
+	rm -rf $(VENV) web/node_modules web/dist tests/e2e/ohif/node_modules
 
 .PHONY: assess-chest-xray
 assess-chest-xray: $(INSTALLED)  ## Figures of the chest X-ray agent from the development images (DATA=folder for another place)
