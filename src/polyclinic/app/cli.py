@@ -20,6 +20,7 @@ from polyclinic import __version__
 from polyclinic.app.archive_commands import archive_app
 from polyclinic.app.audit_cli import audit_app
 from polyclinic.app.backup_commands import backup, restore
+from polyclinic.app.conformance_cli import conformance
 from polyclinic.app.routing_cli import routing_app
 from polyclinic.app.terminal import wide_console
 from polyclinic.core.errors import PolyclinicError, Rejected, Unavailable
@@ -38,6 +39,7 @@ app.command()(backup)
 app.command()(restore)
 app.add_typer(audit_app, name="audit")
 app.add_typer(routing_app, name="routing")
+app.command()(conformance)
 
 _out = wide_console()
 _err = wide_console(stderr=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from polyclinic.core.errors import PolyclinicError, Unavailable
+from polyclinic.edges.dimse.syntaxes import Service
 
 
 class Status(NamedTuple):
@@ -94,3 +96,84 @@ def status_of(error: PolyclinicError) -> Status:
     """Status that tells a C-STORE sender what to do about an error."""
     fallback = PROCESSING_FAILURE if isinstance(error, Unavailable) else Status(0xC000, "Cannot understand")
     return _BY_CODE.get(error.code, fallback)
+
+
+_N_SERVICES = (
+    (SUCCESS, "Done"),
+    (UNRECOGNISED_OPERATION, "The operation is not defined for the SOP class"),
+    (INVALID_ARGUMENT, "The data set cannot be read, or has no instances"),
+    (NO_SUCH_INSTANCE, "There is no such SOP instance, or it is not the well-known one"),
+    (NOT_NOW, "A failure here; the same request may succeed later"),
+)
+MEANINGS: Mapping[Service, tuple[tuple[Status, str], ...]] = {
+    Service.VERIFICATION: (
+        (SUCCESS, "The node answers"),
+        (NO_SUCH_SOP_CLASS, "C-ECHO in another presentation context than Verification"),
+    ),
+    Service.STORE: (
+        (SUCCESS, "Bytes and index row are durable"),
+        (KEPT_ASIDE, "Other bytes under a SOP Instance UID that is known: kept, but not found by that UID"),
+        (PROCESSING_FAILURE, "A failure here; send again"),
+        (NO_SUCH_SOP_CLASS, "The SOP class is not that of the presentation context"),
+        (MISTYPED_ARGUMENT, "The request has no data set or no UIDs"),
+        *((status, f"The instance cannot be kept ({code})") for code, status in _BY_CODE.items()),
+    ),
+    Service.QUERY: (
+        (SUCCESS, "All matches have been sent"),
+        (PENDING, "A match"),
+        (PENDING_OPTIONAL_KEYS, "A match; at least one optional key is not known or was not matched"),
+        (CANCELLED, "Ended by C-CANCEL"),
+        (TOO_MANY_MATCHES, "More matches than are sent for one request"),
+        (mismatch("Identifier does not match SOP class"), "A unique key is missing, or a value is not of its kind"),
+        (UNREADABLE_IDENTIFIER, "The identifier is no data set, or larger than a query is"),
+        (UNABLE, "The index does not answer; ask again"),
+        (NO_SUCH_SOP_CLASS, "C-FIND in a presentation context of another service"),
+        (MISTYPED_ARGUMENT, "The request has no identifier"),
+    ),
+    Service.RETRIEVE: (
+        (SUCCESS, "All instances have been sent"),
+        (PENDING, "Sub-operations continue"),
+        (SOME_FAILED, "At least one sub-operation failed or warned; those that failed are listed"),
+        (CANCELLED, "Ended by C-CANCEL"),
+        (NOT_COUNTED, "More instances than are sent for one request"),
+        (NONE_SENT, "No sub-operation succeeded"),
+        (DESTINATION_LOST, "The destination does not answer"),
+        (UNKNOWN_DESTINATION, "C-MOVE to a destination that is not configured"),
+        (mismatch("Identifier does not match SOP class"), "A unique key is missing or names several entities"),
+        (UNREADABLE_IDENTIFIER, "The identifier is no data set, or larger than a query is"),
+        (UNABLE, "The index does not answer; ask again"),
+        (NO_SUCH_SOP_CLASS, "C-MOVE or C-GET in a presentation context of another service"),
+        (MISTYPED_ARGUMENT, "The request has no identifier"),
+    ),
+    Service.WORKLIST: (
+        (SUCCESS, "All scheduled procedure steps have been sent"),
+        (PENDING, "A scheduled procedure step"),
+        (PENDING_OPTIONAL_KEYS, "A scheduled procedure step; at least one key is not known"),
+        (CANCELLED, "Ended by C-CANCEL"),
+        (TOO_MANY_MATCHES, "More matches than are sent for one request"),
+        (
+            mismatch("Identifier does not match SOP class"),
+            "A value is not of its kind, or a sequence key has two items",
+        ),
+        (UNREADABLE_IDENTIFIER, "The identifier is no data set, or larger than a query is"),
+        (UNABLE, "The record does not answer; ask again"),
+        (MISTYPED_ARGUMENT, "The request has no identifier"),
+    ),
+    Service.PERFORMED: (
+        *_N_SERVICES,
+        (MISTYPED_ARGUMENT, "The request has no attributes"),
+        (DUPLICATE_INSTANCE, "N-CREATE of a step that exists"),
+        (INVALID_INSTANCE, "N-CREATE with a malformed SOP Instance UID"),
+        (FINAL_STEP, "N-SET of a step that is completed or discontinued"),
+        (missing("an attribute"), "A required attribute is not there"),
+        (missing_value("an attribute"), "A required attribute has no value"),
+        (invalid_value("an attribute"), "A value is not allowed, or N-SET changes what must not change"),
+    ),
+    Service.COMMITMENT: (
+        *_N_SERVICES,
+        (NO_SUCH_ACTION, "N-ACTION with an Action Type ID other than 1"),
+        (NO_SUCH_EVENT, "N-EVENT-REPORT with an Event Type ID other than 1 and 2"),
+        (TRANSACTION_IN_USE, "The Transaction UID stands for other instances"),
+    ),
+}
+"""Every status that is answered, by service, and when; the conformance statement prints this table."""

@@ -24,6 +24,9 @@ _CODECS: dict[str, str] = {
 }
 """Python codec of each value. cp949 extends KS X 1001 (EUC-KR) by the syllables that it lacks."""
 
+KNOWN = tuple(_CODECS)
+"""The values that are understood."""
+
 _SPELLINGS = {
     "UTF-8": UTF_8,
     "UTF8": UTF_8,

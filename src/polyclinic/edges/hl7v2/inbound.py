@@ -31,7 +31,7 @@ from polyclinic.edges.hl7v2.er7 import Message, Segment, parse
 
 log = logging.getLogger(__name__)
 
-_ORDER_MESSAGES = (("ORM", "O01"), ("OMI", "O23"))
+ORDER_MESSAGES = (("ORM", "O01"), ("OMI", "O23"))
 _TRIES = 5
 
 
@@ -128,7 +128,7 @@ class Inbound:
             for survivor, prior in list(adt.merges(message, site_issuer=self.site_issuer)):
                 self._update(survivor, source)
                 self.record.merge_patients(prior, survivor.key, source=source, at=self.now())
-        elif (code, event) in _ORDER_MESSAGES:
+        elif (code, event) in ORDER_MESSAGES:
             self._take_orders(message, source)
         elif code in ("ADT", "ORM", "OMI"):
             text = "This event is not taken; docs/hl7.md lists those that are"
