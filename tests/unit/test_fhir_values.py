@@ -28,7 +28,7 @@ NOW_US = 1_780_000_000_000_000
 
 # Dates
 
-EDGES = (datetime.min.replace(year=1900), datetime.max.replace(year=2100))
+EDGES = (datetime(1900, 1, 2, tzinfo=UTC).replace(tzinfo=None), datetime(2100, 12, 30, tzinfo=UTC).replace(tzinfo=None))
 DATES = st.dates(date(1900, 1, 2), date(2100, 12, 30))
 WRITTEN = st.one_of(
     DATES.map(lambda d: f"{d.year:04d}"),
