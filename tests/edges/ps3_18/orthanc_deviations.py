@@ -1,0 +1,57 @@
+"""Where Orthanc 1.10.1 with its DICOMweb plugin departs from PS3.18: clause and what it does instead, by test."""
+
+from __future__ import annotations
+
+_NOT_406 = "8.5, 8.7.8: what cannot be sent in an acceptable form is answered 400, not 406"
+_MALFORMED = "10.6.3.1: malformed values match nothing, or something, instead of being refused"
+_PERCENT = "8.3.1, RFC 3986 2.4: percent-encoded characters of a query value are not decoded, so nothing matches"
+
+ORTHANC_DEVIATIONS: dict[str, str] = {
+    "test_8_7_4_jpeg_is_the_default": "8.7.4: image/* is answered 400",
+    "test_8_7_4_media_type_that_cannot_be_made": _NOT_406,
+    "test_10_4_1_1_3_series_and_study[series]": "10.4.1.1.3: no rendered series and studies, 404",
+    "test_10_4_1_1_3_series_and_study[study]": "10.4.1.1.3: no rendered series and studies, 404",
+    "test_10_4_1_1_3_what_has_no_pixels": "8.5: an object that cannot be rendered is answered 400, not 406",
+    "test_8_3_5_1_4_window[linear-exact]": "8.3.5.1.4, PS3.3 C.11.2.1.3.2: another slope than that of linear-exact",
+    "test_8_3_5_1_4_window_that_is_none[100,0,linear]": "8.3.5.1.4: a window of no width is taken",
+    "test_8_3_5_1_3_viewport_keeps_the_proportions[24,24-shape0]": "8.3.5.1.3: a square viewport loses the proportions",
+    "test_8_3_5_1_3_viewport_that_is_none[0,10]": "8.3.5.1.3: closes the connection without an answer",
+    "test_8_3_5_1_1_annotation_that_is_not_done_is_said": "8.3.5.1.1: annotations are left out without a warning",
+    "test_10_4_1_1_4_thumbnail[study]": "10.4.1.1.4: no thumbnails, 404",
+    "test_10_4_1_1_4_thumbnail[series]": "10.4.1.1.4: no thumbnails, 404",
+    "test_10_4_1_1_4_thumbnail[instance]": "10.4.1.1.4: no thumbnails, 404",
+    "test_10_4_1_1_4_thumbnail[frame]": "10.4.1.1.4: no thumbnails, 404",
+    "test_10_4_1_1_4_viewport_of_a_thumbnail": "10.4.1.1.4: no thumbnails, 404",
+    "test_8_6_1_2_1_parts_say_where_they_are": "8.6.1.2.1: parts have no Content-Location",
+    "test_8_7_3_5_parts_name_their_transfer_syntax": "8.7.3.5: parts do not name their transfer syntax",
+    "test_8_7_8_transfer_syntax_that_cannot_be_made": _NOT_406,
+    "test_8_3_3_1_accept_as_query_parameter": "8.3.3.1: the accept query parameter is ignored",
+    "test_8_7_8_media_type_that_cannot_be_made": _NOT_406,
+    "test_10_4_3_3_5_bulk_data_in_parts_have_a_location": "10.4.3.3.5: parts have no Content-Location",
+    "test_10_4_1_1_5_all_bulk_data_of_an_instance": "10.4.1.1.5: no bulk data of a whole instance, 404",
+    "test_8_7_8_frames_in_a_form_that_cannot_be_made": _NOT_406,
+    "test_10_6_3_3_2_request_attributes_of_series": "table 10.6.3-4: no Request Attributes Sequence",
+    "test_8_3_4_1_study_matching[PatientName=M\\xfcller^J\\xfcrgen-P-2]": _PERCENT,
+    "test_8_3_4_1_study_matching[ReferringPhysicianName=Doe^Jane&StudyID=S2-P-2]": _PERCENT,
+    "test_8_3_4_1_a_name_is_found_by_each_component_group[Ideographic]": _PERCENT,
+    "test_8_3_4_1_a_name_is_found_by_each_component_group[Phonetic]": _PERCENT,
+    "test_8_3_4_1_attribute_within_a_sequence": "8.3.4.1: keys within sequences match everything",
+    "test_8_3_4_1_attribute_within_a_sequence_by_tag": "8.3.4.1: keys within sequences match everything",
+    "test_8_3_4_3_includefield_all": "8.3.4.3: all gives the main attributes of the index only",
+    "test_10_6_3_3_1_lower_levels_are_left_out": "10.6.3.3.1: a study result holds attributes of its instances",
+    "test_10_6_3_1_no_match_is_204": "10.6.3.1: 200 with an empty array",
+    "test_10_6_3_1_bad_request[offset=-1]": "10.6.3.1: 500",
+    "test_10_6_3_1_bad_request[StudyDate=20260101-garbage]": _MALFORMED,
+    "test_10_6_3_1_bad_request[StudyDate=20261301]": _MALFORMED,
+    "test_10_6_3_1_bad_request[StudyTime=2560]": _MALFORMED,
+    "test_10_6_3_1_bad_request[StudyInstanceUID=1.2.x]": _MALFORMED,
+    "test_10_6_3_1_bad_request[NoSuchAttribute=1]": "10.6.3.1: attributes that do not exist are ignored",
+    "test_10_6_3_1_bad_request[includefield=NoSuchAttribute]": "10.6.3.1: attributes that do not exist are ignored",
+    "test_10_6_3_1_bad_request[PatientID=A&PatientID=B]": "8.3.4.1: an attribute given twice is taken",
+    "test_8_3_4_2_fuzzy_matching_is_done_or_said_not_to_be": "8.3.4.2: fuzzymatching is ignored without a warning",
+    "test_8_7_3_2_results_as_native_dicom_model": "8.7.3.2: results are JSON, whatever is acceptable",
+    "test_8_7_8_no_acceptable_form": "8.7.8: results are JSON, whatever is acceptable",
+    "test_10_5_3_1_some_stored_is_accepted": "10.5.3.1: one part that is no DICOM file makes the whole request 400",
+    "test_10_5_3_1_empty_request": "10.5.3.1: a request without parts is answered 200",
+    "test_10_5_1_4_metadata_with_bulk_data": "10.4.1.1.4: no thumbnails, 404",
+}
