@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import groupby
 
 from polyclinic.core.errors import Conflict, NotFound
 from polyclinic.core.people import Patient
+from polyclinic.departments.archive.arriving_priors import is_sent_at_last
 from polyclinic.departments.archive.contracts import (
     DERIVED_SOURCE,
     QUIET_SOURCES,
+    IdentityStep,
     InstanceRecord,
     Receipt,
     Removed,
@@ -70,6 +72,8 @@ class InMemoryArchive:
         with self._lock:
             here = self._instances.get(facts.sop_instance_uid)
             if here is not None:
+                if is_sent_at_last(here.record.source, source):
+                    here.record = replace(here.record, source=source, received_at=self._clock())
                 same_syntax = here.record.transfer_syntax_uid == facts.transfer_syntax_uid
                 if same_syntax and here.part10[here.dataset_offset :] == data[meta.dataset_offset :]:
                     return Receipt.SAME
@@ -239,6 +243,10 @@ class InMemoryArchive:
             and other.study_instance_uid != study_instance_uid
         ]
         return tuple(sorted(found, key=lambda r: (r.study_date, r.study_time), reverse=True))
+
+    def identity_history(self, study_instance_uid: str) -> tuple[IdentityStep, ...]:
+        """See `Archive.identity_history`; nobody corrects the fake."""
+        return ()
 
     def _study(self, study_instance_uid: str) -> _Study:
         study = self._studies.get(study_instance_uid)

@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 from polyclinic.core.errors import PolyclinicError, Rejected
 from polyclinic.departments.archive import schema
 from polyclinic.departments.archive.arrivals import Arrivals
+from polyclinic.departments.archive.arriving_priors import is_sent_at_last, let_arrive
 from polyclinic.departments.archive.commit import (
     AlreadyIndexed,
     Committer,
@@ -216,6 +217,8 @@ class SqlArchive(ArchiveReads):
         if here is None:
             self._append(facts, buffers, dataset_offset, source, beside=None, incoming=incoming)
             return Receipt.NEW
+        if is_sent_at_last(here.source, source):
+            let_arrive(self.engine, here, source, datetime.now(UTC))
         dataset = [memoryview(buffers[0])[dataset_offset:], *buffers[1:]]
         if here.transfer_syntax_uid == facts.transfer_syntax_uid and self._holds(here, dataset):
             self.segments.make_durable(_place(here))  # another process may have written it just now
