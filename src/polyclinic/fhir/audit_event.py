@@ -70,6 +70,8 @@ EVENTS: Mapping[str, Event] = {
     "audit.read": Event(code="110101", act="R"),
     "study.export": Event(code="110106", act="R"),
     "study.deliver": Event(code="110104", act="R"),
+    "study.forward": Event(code="110104", act="R"),
+    "study.fetch-prior": Event(code="110107", act="C"),
     "dimse.store": Event(code="110104", act="C"),
     "dimse.find": Event(code="110112", act="E"),
     "dimse.get": Event(code="110104", act="R"),
