@@ -22,6 +22,8 @@ from other_archives import (
     wait_for,
 )
 
+from polyclinic.app.routing import explained
+from polyclinic.app.settings import Settings
 from polyclinic.core.ids import stable_uid
 from polyclinic.departments.routing.contracts import JobState
 from polyclinic.edges.dimse.sender import Peer
@@ -69,6 +71,12 @@ def test_each_destination_gets_what_the_rules_say(tmp_path: Path, part10: Make) 
             assert {job.state for job in waiting} == {JobState.QUEUED}
             assert any("does not accept connections" in job.reason for job in waiting)
 
+            settings = Settings(data=here.folder / "data", routing=here.folder / "routing.toml")
+            told = explained(settings, stable_uid("study", "2"))
+            assert {v.rule.name: v.matches for v in told.verdicts} == {"dead": True, "ct": False, "mr": False}
+            (ct,) = [v for v in told.verdicts if v.rule.name == "ct"]
+            assert ct.reason == "no series has modality CT, calling_ae_title SCANNER*"
+            assert [job.destination for job in told.jobs] == ["dead"]
             # Late images go alone
             here.receive([part10(n, study="1") for n in range(22)], calling="SCANNER-1")
             wait_for(lambda: pacs.sop_instance_uids() >= uids(22, "1"))

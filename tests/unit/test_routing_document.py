@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from datetime import time
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from polyclinic.app.routing import load_routing
+from polyclinic.app.routing_cli import routing_app
 from polyclinic.core.errors import Rejected
 from polyclinic.departments.routing.contracts import Content, RoutingTable, TlsFiles, Trigger, Window
 from polyclinic.departments.routing.document import read_routing
@@ -70,6 +73,19 @@ def test_a_whole_table() -> None:
 
 def test_nothing_written_routes_nothing() -> None:
     assert read_routing("") == RoutingTable() == load_routing(None)
+
+
+def test_the_command_line_shows_a_table_and_refuses_a_wrong_one(tmp_path: Path) -> None:
+    file = tmp_path / "routing.toml"
+    file.write_text(WHOLE)
+    shown = CliRunner().invoke(routing_app, ["check", str(file)])
+    assert shown.exit_code == 0
+    assert "2 destinations, 2 rules: no fault found" in shown.output
+    assert "reports: report-signed -> derived, report to pacs, web" in shown.output
+    file.write_bytes(b"\xff")
+    refused = CliRunner().invoke(routing_app, ["check", str(file)])
+    assert isinstance(refused.exception, Rejected)
+    assert "save it as" in refused.exception.message
 
 
 PACS = '[[destination]]\nname = "pacs"\nae_title = "PACS"\nhost = "h"\nport = 104\n'
