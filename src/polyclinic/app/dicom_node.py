@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 from polyclinic.app.sending import parse_peer
 from polyclinic.app.settings import Settings, is_loopback
 from polyclinic.core.errors import Rejected
+from polyclinic.departments.access.audit_window import Recorder
 from polyclinic.departments.archive.store import SqlArchive
 from polyclinic.departments.records.ports import Record
 from polyclinic.edges.dimse.association import Policy, SourceOf
@@ -33,7 +34,13 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def build_dicom_node(
-    settings: Settings, archive: SqlArchive, record: Record, engine: Engine, *, source_of: SourceOf | None = None
+    settings: Settings,
+    archive: SqlArchive,
+    record: Record,
+    engine: Engine,
+    *,
+    source_of: SourceOf | None = None,
+    recorder: Recorder | None = None,
 ) -> DimseNode:
     """The node as the settings want it; it does not listen yet.
 
@@ -41,13 +48,15 @@ def build_dicom_node(
     ----------
     source_of
         See `Policy.source_of`.
+    recorder
+        Where what peers do is noted.
 
     Raises
     ------
     Rejected
         ``settings.invalid`` naming what is wrong in the peers' file, ``dimse.bad-certificate``.
     """
-    policy = dicom_policy(settings)
+    policy = replace(dicom_policy(settings), recorder=recorder)
     if source_of is not None:
         policy = replace(policy, source_of=source_of)
     if policy.known_peers is None and not is_loopback(settings.dicom_host):

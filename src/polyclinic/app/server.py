@@ -99,7 +99,14 @@ def running(services: Services) -> Iterator[DimseNode]:
         services.workitems.loop(),
     )
     source_of = rooms.neighbours.intake.source_of if rooms.neighbours else None
-    node = build_dicom_node(settings, services.archive, services.record, services.engine, source_of=source_of)
+    node = build_dicom_node(
+        settings,
+        services.archive,
+        services.record,
+        services.engine,
+        source_of=source_of,
+        recorder=services.audit.recorder,
+    )
     try:
         node.start()
         for loop in loops:

@@ -28,10 +28,10 @@ class Arrivals:
             with self._lock:
                 studies.add(study_instance_uid)
 
-    def closed(self, association: int) -> None:
-        """The association has ended, in whatever way."""
+    def closed(self, association: int) -> frozenset[str]:
+        """The association has ended, in whatever way; the studies that it has sent to."""
         with self._lock:
-            self._open.pop(association, None)
+            return frozenset(self._open.pop(association, ()))
 
     def counts(self) -> dict[str, int]:
         """Open associations by study."""

@@ -11,9 +11,11 @@ import structlog
 
 from polyclinic.core.errors import PolyclinicError
 from polyclinic.core.ids import is_uid_lenient
+from polyclinic.departments.access.audit_window import Recorder
 from polyclinic.departments.archive.contracts import Receipt
 from polyclinic.departments.archive.incoming import Incoming
 from polyclinic.edges.dimse import commands, commitment, negotiation, performed, query, retrieve, wire, worklist
+from polyclinic.edges.dimse.accesses import Accesses
 from polyclinic.edges.dimse.conversation import Answer, Conversation, Request
 from polyclinic.edges.dimse.negotiation import Context
 from polyclinic.edges.dimse.peers import KnownPeer, Peer, allowed_services
@@ -63,6 +65,8 @@ class Policy:
     source_of: SourceOf = lambda peer, originator, dataset, syntax: peer
     """Source to be noted for an instance, from calling AE title, move originator, dataset and transfer syntax; what it
     raises refuses the instance."""
+    recorder: Recorder | None = None
+    """Where what peers do is noted for the audit ledger."""
     report_after_s: float = 1.0
     """How long a peer may be quiet before it is told the result of a storage commitment on the same association."""
 
@@ -89,6 +93,7 @@ class Association:
         self._known: KnownPeer | None = None
         self._owed: list[str] = []
         self._peer = ""
+        self._accesses = Accesses(policy.recorder, host)
         self._number: int | None = None
         self._spool = Spool(memory_bytes=policy.spool_memory_bytes, limit_bytes=policy.max_dataset_bytes)
         self._contexts: dict[int, Context] = {}
@@ -116,7 +121,7 @@ class Association:
             self._wire.abort(wire.NOT_SPECIFIED)
         finally:
             if self._number is not None:
-                self._archive.arrivals.closed(self._number)
+                self._note(self._archive.arrivals.closed(self._number))
             if self._owed and self._sources.commitments is not None:
                 self._sources.commitments.report_elsewhere(self._peer, self._owed)
             self._wire.finish(self._policy.artim_s)
@@ -124,6 +129,13 @@ class Association:
             log.info(
                 "dimse.association-ended", peer=self._peer, reason=reason, stored=self.stored, refused=self.refused
             )
+
+    def _note(self, studies: frozenset[str]) -> None:
+        try:
+            self._accesses.stored(studies, self.stored, self.refused)
+        except PolyclinicError as error:
+            # What is stored is stored; the index says from whom each instance came.
+            log.error("dimse.audit-failed", peer=self._peer, code=error.code)
 
     def close(self) -> None:
         """End the association from another thread."""
@@ -139,9 +151,10 @@ class Association:
         if kind != wire.ASSOCIATE_RQ:
             raise Aborted("no A-ASSOCIATE-RQ", wire.UNEXPECTED_PDU)
         proposal = negotiation.read_request(self._wire.control(kind, length))
-        self._peer = _printable(proposal.calling_ae_title)
+        self._peer = self._accesses.peer = _printable(proposal.calling_ae_title)
         refusal = self._refusal(proposal)
         if refusal is not None:
+            self._accesses.rejected("/".join(map(str, refusal)))
             self._wire.send(negotiation.rejection_pdu(refusal))
             return False
         offered = self._sources.services
@@ -286,6 +299,7 @@ class Association:
         """C-FIND (PS3.4 C.4.1, K.4.1)."""
         if request.context.abstract_syntax not in FIND | {WORKLIST_FIND}:
             return NO_SUCH_SOP_CLASS
+        self._accesses.searches(request)
         conversation = self._conversation(request)
         limit, ae_title = self._policy.max_matches, self._policy.ae_title
         terms = self._known.character_sets if self._known is not None else ()
@@ -297,6 +311,7 @@ class Association:
         """C-GET (PS3.4 C.4.3): instances go to the requestor on this association."""
         if request.context.abstract_syntax not in GET:
             return NO_SUCH_SOP_CLASS
+        self._accesses.retrieves("dimse.get", request)
         conversation = self._conversation(request)
         return retrieve.get(conversation, request, self._archive, self._contexts, limit=self._policy.max_matches)
 
@@ -305,6 +320,8 @@ class Association:
         if request.context.abstract_syntax not in MOVE:
             return NO_SUCH_SOP_CLASS
         destination = self._policy.move_destinations.get(request.command.uid(commands.MOVE_DESTINATION))
+        if destination is not None:
+            self._accesses.retrieves("dimse.move", request, destination.ae_title)
         conversation = self._conversation(request)
         limit, ae_title = self._policy.max_matches, self._policy.ae_title
         return retrieve.move(conversation, request, self._archive, destination, ae_title=ae_title, limit=limit)
