@@ -2,8 +2,8 @@
 
     python benchmarks/index_latency.py [--sizes 10000 100000 1000000] [--repeats 60] [--folder DIR] [--analyze]
 
-The index of each size is filled by `index_rows` (10 instances each up to 100 thousand studies, one each beyond) and kept
-in `--folder` for the next run. Each figure is one request through its door, without the socket: QIDO-RS through the web
+The index of each size is filled by `index_rows` (10 instances each up to 100 thousand studies, one each beyond) and
+kept in `--folder` for the next run. Each figure is one request through its door, without the socket: QIDO-RS through the web
 application's ASGI interface, C-FIND through the service with its encoded identifiers, the worklist through its screen,
 the store through the archive (a real file, bytes and row durable). Keys change with every repeat; the sizes take turns.
 """
@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-import index_rows
 import orjson
 from fastapi import FastAPI
 from pydicom import dcmwrite
@@ -33,6 +32,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from sqlalchemy import text
 
+import index_rows
 from polyclinic.departments.archive.arrivals import Arrivals
 from polyclinic.departments.archive.store import SqlArchive
 from polyclinic.dicom.header import EXPLICIT_LE
@@ -90,7 +90,8 @@ def qido(house: House, **parameters: object) -> int:
     """Number of studies in the answer of QIDO-RS."""
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
-        "path": "/dicom-web/studies", "raw_path": b"/dicom-web/studies", "root_path": "", "headers": [(b"host", b"house")],
+        "path": "/dicom-web/studies", "raw_path": b"/dicom-web/studies", "root_path": "",
+        "headers": [(b"host", b"house")],
         "query_string": urlencode(parameters).encode(), "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
     }  # fmt: skip
     sent: list[dict[str, Any]] = []
