@@ -35,8 +35,8 @@ from polyclinic.fhir.json_text import Json
 def fhir_library(engine: Engine, desk: Desk, agents: Mapping[str, InstalledAgent]) -> Library:
     """Everything that FHIR can read, on one engine."""
     record, resources = SqlRecord(engine), ResourceStore(engine)
-    ids = PatientIds(record, resources)
-    orders = OrderSource(record, ids)
+    ids = PatientIds(engine, record, resources)
+    orders = OrderSource(engine, record, ids)
     studies = Studies(engine, ids)
     manifests = [agent.manifest for agent in agents.values()]
     own: dict[str, list[Source]] = {

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+
+from sqlalchemy import Engine
 
 from polyclinic.core.errors import NotFound
+from polyclinic.departments.archive.contracts import StudyRecord
+from polyclinic.departments.records.bulk_reads import orders_after, orders_of_studies
 from polyclinic.departments.records.patients import Order, OrderStatus
 from polyclinic.departments.records.ports import OrderQuery, Orders
 from polyclinic.edges.fhir_http.order_json import order_json
@@ -18,9 +22,10 @@ _NUMBERS = ("placer_number", "filler_number", "accession_number")
 
 
 class OrderSource:
-    """Source of ServiceRequests, by start and id."""
+    """Source of ServiceRequests, by id."""
 
-    def __init__(self, orders: Orders, ids: PatientIds) -> None:
+    def __init__(self, engine: Engine, orders: Orders, ids: PatientIds) -> None:
+        self._engine = engine
         self._orders = orders
         self._ids = ids
 
@@ -34,35 +39,26 @@ class OrderSource:
         return self._json(list(reversed(self._orders.order_history(resource_id))))
 
     def scan(self, search: Search, after: Position | None) -> Iterator[Item]:
-        """See `Source.scan`. Pages count from the start of the list, which moves little while somebody reads it."""
+        """See `Source.scan`: by id."""
+        behind = str(after[0]) if after else ""
         asked = self._asked(search)
         if asked is not None:
-            start = int(after[0]) if after else 0
-            for number, resource in enumerate(self._json(asked)[start:], start=start + 1):
-                yield Item(position=(number,), resource=resource)
+            yield from self._items([order for order in asked if order.order_id > behind])
             return
-        statuses = frozenset(
+        statuses = {
             OrderStatus(v.code) for values in tokens(search, "status") for v in values if v.code in set(OrderStatus)
-        )
-        number = int(after[0]) if after else 0
-        while True:
-            found = self._orders.find_orders(OrderQuery(statuses=statuses, limit=_BATCH, offset=number))
-            for resource in self._json(found):
-                number += 1
-                yield Item(position=(number,), resource=resource)
-            if len(found) < _BATCH:
-                return
+        }
+        while found := orders_after(self._engine, behind, statuses=statuses, limit=_BATCH):
+            yield from self._items(found)
+            behind = found[-1].order_id
 
     def count(self) -> int | None:
         """See `Source.count`."""
         return None
 
-    def of_study(self, study_instance_uid: str, accession_number: str) -> list[str]:
-        """Ids of the orders that a study fulfils."""
-        found = {o.order_id for o in self._orders.find_orders(OrderQuery(study_instance_uid=study_instance_uid))}
-        if accession_number:
-            found |= {o.order_id for o in self._orders.find_orders(OrderQuery(accession_number=accession_number))}
-        return sorted(found)
+    def of_studies(self, studies: Sequence[StudyRecord]) -> Mapping[str, list[str]]:
+        """Ids of the orders that studies fulfil, by Study Instance UID."""
+        return orders_of_studies(self._engine, [(s.study_instance_uid, s.accession_number) for s in studies])
 
     def _asked(self, search: Search) -> list[Order] | None:
         """The orders that `_id`, `identifier` or a patient name; None where none of them is asked for."""
@@ -92,6 +88,10 @@ class OrderSource:
             return self._orders.order(order_id)
         except NotFound:
             return None
+
+    def _items(self, orders: Sequence[Order]) -> Iterator[Item]:
+        for order, resource in zip(orders, self._json(orders), strict=True):
+            yield Item(position=(order.order_id,), resource=resource)
 
     def _json(self, orders: Sequence[Order]) -> list[Json]:
         ids = self._ids.ids([order.patient for order in orders])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 
-from sqlalchemy import Engine, RowMapping, and_, or_, select
+from sqlalchemy import ColumnElement, Engine, RowMapping, and_, func, or_, select
 
 from polyclinic.core.errors import NotFound
+from polyclinic.core.names import search_words
 from polyclinic.departments.archive import schema
 from polyclinic.departments.archive.reads import study_record
 from polyclinic.departments.records.patients import PatientKey, PatientRecord
@@ -20,6 +22,7 @@ from polyclinic.fhir.terms import issuer_of_system
 
 _BATCH = 200
 _SEX = {"male": "M", "female": "F", "other": "O"}
+_KANA = re.compile("[\u3040-\u30ff]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -115,7 +118,8 @@ class ImagedPatients:
                 if row is not None:
                     yield Item(position=_position(key), resource=self._json(row))
             return
-        while keys := self._keys(behind):
+        where = _imaged(search)
+        while keys := self._keys(behind, where):
             for key in keys:
                 row = None if self._recorded(key) else self._newest(key)
                 if row is not None:
@@ -126,12 +130,12 @@ class ImagedPatients:
         """See `Source.count`."""
         return None
 
-    def _keys(self, behind: tuple[str, str]) -> list[PatientKey]:
+    def _keys(self, behind: tuple[str, str], where: Sequence[ColumnElement[bool]]) -> list[PatientKey]:
         study = schema.study.c
         later = or_(study.patient_id > behind[0], and_(study.patient_id == behind[0], study.issuer > behind[1]))
         query = (
             select(study.patient_id, study.issuer)
-            .where(later, study.patient_id != "")
+            .where(later, study.patient_id != "", *where)
             .group_by(study.patient_id, study.issuer)
             .order_by(study.patient_id, study.issuer)
             .limit(_BATCH)
@@ -209,6 +213,26 @@ def _narrowed(search: Search) -> dict[str, object]:
         if len(values) == 1 and values[0].code in _SEX:
             query["sex"] = _SEX[values[0].code or ""]
     return query
+
+
+def _imaged(search: Search) -> list[ColumnElement[bool]]:
+    """As much of the search as the archive's study table can answer.
+
+    Words with kana are left to the comparison that follows: devices write them in half width too.
+    """
+    study = schema.study.c
+    where: list[ColumnElement[bool]] = []
+    for values in tokens(search, "identifier"):
+        codes = {v.code for v in values}
+        if None not in codes:
+            where.append(study.patient_id.in_(sorted(code or "" for code in codes)))
+    name = func.replace(func.replace(study.patient_name_folded, "^", ""), " ", "")
+    for one in search.criteria:
+        named = one.parameter.name in ("name", "family", "given") and one.modifier in ("", "exact")
+        if named and len(one.values) == 1 and isinstance(one.values[0], str):
+            words = [word for word in search_words(one.values[0]) if not _KANA.search(word)]
+            where += [name.contains(word, autoescape=True) for word in words]
+    return where
 
 
 def _day(moment_us: int, days: int) -> date:

@@ -144,7 +144,7 @@ class ReportSource:
             effective=started_of(study.study_date, study.study_time),
             earlier_signatures=earlier,
             result_ids=[item.finding.id for item in found if item.finding.state.counts],
-            order_ids=self._orders.of_study(study.study_instance_uid, study.accession_number),
+            order_ids=self._orders.of_studies([study])[study.study_instance_uid],
             version=version,
         )
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
+from sqlalchemy import Engine
+
+from polyclinic.departments.records.bulk_reads import merged_keys
 from polyclinic.departments.records.patients import PatientKey
 from polyclinic.departments.records.ports import PatientQuery, Patients
 from polyclinic.departments.records.resource_store import ResourceStore
@@ -48,13 +51,16 @@ class Source(Protocol):
 class PatientIds:
     """Which Patient a study or an order is about: identities as FHIR ids, merges followed."""
 
-    def __init__(self, patients: Patients, resources: ResourceStore) -> None:
+    def __init__(self, engine: Engine, patients: Patients, resources: ResourceStore) -> None:
+        self._engine = engine
         self.patients = patients
         self.resources = resources
 
     def ids(self, keys: Sequence[PatientKey]) -> dict[PatientKey, str]:
         """The id of the surviving identity of each; empty for a key without patient id."""
-        surviving = {key: self.patients.surviving(key) for key in set(keys) if key.patient_id}
+        named = {key for key in keys if key.patient_id}
+        merged = merged_keys(self._engine, named)
+        surviving = {key: self.patients.surviving(key) if key in merged else key for key in named}
         ids = self.resources.ids_of(surviving.values())
         return {key: ids[surviving[key]] if key in surviving else "" for key in keys}
 

@@ -47,13 +47,21 @@ class Studies:
         self.ids = ids
 
     def walk(
+        self, where: Sequence[ColumnElement[bool]], after: Position | None, *, read_only: bool = False
+    ) -> Iterator[WalkedStudy]:
+        """As `batches`, one by one, newest arrival first."""
+        for batch in self.batches(where, after, read_only=read_only):
+            yield from batch
+
+    def batches(
         self,
         where: Sequence[ColumnElement[bool]],
         after: Position | None,
         *,
         sort: tuple[str, bool] | None = None,
         read_only: bool = False,
-    ) -> Iterator[WalkedStudy]:
+        size: int = _BATCH,
+    ) -> Iterator[list[WalkedStudy]]:
         """Studies behind a position: newest arrival first, or sorted by ``started`` or ``_lastUpdated``.
 
         Parameters
@@ -68,15 +76,19 @@ class Studies:
             if read_only:
                 query = query.join(study_status, study_status.c.study_instance_uid == _study.study_instance_uid)
                 query = query.where(study_status.c.revision > 0)
-            query = query.order_by(*(c.desc() if descending else c for c in columns)).limit(_BATCH)
+            query = query.order_by(*(c.desc() if descending else c for c in columns)).limit(size)
             with self.engine.connect() as connection:
                 rows = connection.execute(query).mappings().all()
             studies = [study_record(row) for row in rows]
             ids = self.ids.ids([key_of(study) for study in studies])
-            for row, study in zip(rows, studies, strict=True):
-                position = tuple(row[c.name] for c in columns)
-                yield WalkedStudy(study=study, position=position, patient_id=ids[key_of(study)])
-            if len(rows) < _BATCH:
+            batch = [
+                WalkedStudy(study=study, position=tuple(row[c.name] for c in columns), patient_id=ids[key_of(study)])
+                for row, study in zip(rows, studies, strict=True)
+            ]
+            if batch:
+                position = batch[-1].position
+                yield batch
+            if len(rows) < size:
                 return
 
     def one(self, study_instance_uid: str) -> WalkedStudy:
@@ -86,16 +98,19 @@ class Studies:
                 return walked
         raise NotFound("archive.no-study", "There is no such study: check its Study Instance UID")
 
-    def series(self, study_instance_uid: str) -> list[SeriesRecord]:
-        """By series number, then UID."""
+    def series(self, study_instance_uids: Sequence[str]) -> dict[str, list[SeriesRecord]]:
+        """By Study Instance UID, each by series number, then UID."""
         series = schema.series.c
         query = (
             select(schema.series)
-            .where(series.study_instance_uid == study_instance_uid)
+            .where(series.study_instance_uid.in_(list(study_instance_uids)))
             .order_by(series.series_number, series.series_instance_uid)
         )
+        found: dict[str, list[SeriesRecord]] = {uid: [] for uid in study_instance_uids}
         with self.engine.connect() as connection:
-            return [series_record(row) for row in connection.execute(query).mappings()]
+            for row in connection.execute(query).mappings():
+                found[row["study_instance_uid"]].append(series_record(row))
+        return found
 
     def count(self) -> int:
         """How many studies there are."""
@@ -125,7 +140,7 @@ class StudySource:
 
     def read(self, resource_id: str) -> Json:
         """See `Source.read`."""
-        return self._json(self._studies.one(resource_id))
+        return self._json([self._studies.one(resource_id)])[0]
 
     def versions(self, resource_id: str) -> Sequence[Json]:
         """See `Source.versions`. The archive keeps a study as it is now."""
@@ -134,17 +149,23 @@ class StudySource:
     def scan(self, search: Search, after: Position | None) -> Iterator[Item]:
         """See `Source.scan`."""
         where = [*_conditions(search), *self._studies.of_patient(search)]
-        for walked in self._studies.walk(where, after, sort=search.sort):
-            yield Item(position=walked.position, resource=self._json(walked))
+        size = min(_BATCH, search.count + 1)
+        for batch in self._studies.batches(where, after, sort=search.sort, size=size):
+            for walked, resource in zip(batch, self._json(batch), strict=True):
+                yield Item(position=walked.position, resource=resource)
 
     def count(self) -> int | None:
         """See `Source.count`."""
         return self._studies.count()
 
-    def _json(self, walked: WalkedStudy) -> Json:
-        study = walked.study
-        orders = self._orders.of_study(study.study_instance_uid, study.accession_number)
-        return study_json(study, self._studies.series(study.study_instance_uid), walked.patient_id, orders)
+    def _json(self, batch: Sequence[WalkedStudy]) -> list[Json]:
+        series = self._studies.series([walked.study.study_instance_uid for walked in batch])
+        orders = self._orders.of_studies([walked.study for walked in batch])
+        return [
+            study_json(one.study, series[uid], one.patient_id, orders[uid])
+            for one in batch
+            for uid in [one.study.study_instance_uid]
+        ]
 
 
 def key_of(study: StudyRecord) -> PatientKey:
