@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 WEB_SOURCES := $(shell find web/src web/public -type f 2>/dev/null) web/index.html web/package.json web/vite.config.ts web/tsconfig.json
 
-.PHONY: help ohif demo test check test-web test-python bench bench-receive bench-analyse clean web install
+.PHONY: help ohif demo test check test-web test-python bench bench-dicom bench-index bench-receive bench-analyse clean web install
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -53,6 +53,12 @@ test-python: $(INSTALLED) web/dist/index.html ohif  ## All Python tests, the bro
 	@echo "== pytest"; $(BIN)/pytest $(ARGS)
 
 bench: bench-receive bench-analyse  ## Measure against peers; results belong in benchmarks/RESULTS.md
+
+bench-dicom: bench-receive bench-index  ## C-STORE, DICOMweb and the index against peers and against size
+	$(BIN)/python benchmarks/dicomweb.py
+
+bench-index: $(INSTALLED)  ## Latency of searches at 10 thousand, 100 thousand and 1 million studies
+	$(BIN)/python benchmarks/index_latency.py
 
 bench-receive: $(INSTALLED)  ## C-STORE against dcmtk and Orthanc
 	$(BIN)/python benchmarks/receive.py

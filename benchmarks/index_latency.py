@@ -3,8 +3,8 @@
     python benchmarks/index_latency.py [--sizes 10000 100000 1000000] [--repeats 60] [--folder DIR] [--analyze]
 
 The index of each size is filled by `index_rows` (10 instances each up to 100 thousand studies, one each beyond) and
-kept in `--folder` for the next run. Each figure is one request through its door, without the socket: QIDO-RS through the web
-application's ASGI interface, C-FIND through the service with its encoded identifiers, the worklist through its screen,
+kept in `--folder` for the next run. Each figure is one request through its door, without the socket: QIDO-RS through
+the web application's ASGI interface, C-FIND through the service with its encoded identifiers, the worklist through its screen,
 the store through the archive (a real file, bytes and row durable). Keys change with every repeat; the sizes take turns.
 """
 

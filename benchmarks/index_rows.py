@@ -151,7 +151,8 @@ def _add(
         pending[schema.series].append(
             {
                 "study_instance_uid": study, "series_instance_uid": series, "modality": kind,
-                "series_number": place + 1, "description": f"{kind} series", "body_part": "CHEST", "station_name": f"{kind}1", "series_date": date,
+                "series_number": place + 1,
+                "description": f"{kind} series", "body_part": "CHEST", "station_name": f"{kind}1", "series_date": date,
                 "series_time": time, "instance_count": of_series, "derived": False,
             }
         )  # fmt: skip
