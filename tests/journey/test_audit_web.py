@@ -188,3 +188,15 @@ def recorded_example() -> AuditEntry:
         agent_kind=AgentKind.PERSON,
         agent_id="person",
     )
+
+
+def test_fhir_reads_name_the_resource_and_searches_only_its_type(services: Services, client: TestClient) -> None:
+    sign_in(client, "radiologist")
+    client.get("/fhir/metadata")
+    client.get("/fhir/Patient/no-such-one")
+    client.get("/fhir/Patient", params={"name": "Test"})
+    found = [e for e in recorded(services) if e.action.startswith("fhir")]
+    assert [(e.action, e.detail) for e in found] == [
+        ("fhir.read", {"resource": "Patient/no-such-one"}),
+        ("fhir.read", {"resource": "Patient"}),
+    ]

@@ -67,6 +67,8 @@ EVENTS: Mapping[str, Event] = {
     "dicom.delete": Event(code="110105", act="D"),
     "workitem.read": Event(code="110111", act="R"),
     "workitem.work": Event(code="110111", act="U"),
+    "fhir.read": Event(code="110110", act="R"),
+    "fhir.write": Event(code="110110", act="U"),
     "audit.read": Event(code="110101", act="R"),
     "study.export": Event(code="110106", act="R"),
     "study.deliver": Event(code="110104", act="R"),

@@ -12,10 +12,9 @@ from starlette.requests import HTTPConnection
 from polyclinic.core.audit import AgentKind, AuditEntry, AuditOutcome
 from polyclinic.departments.access.audit_window import LIST_WINDOW_S, READ_WINDOW_S, Recorder
 from polyclinic.departments.access.contracts import Action, Actor
+from polyclinic.departments.access.rules import OPEN_TO_ALL
 
-UNRECORDED = frozenset(
-    {Action.SESSION_USE, Action.HEALTH_READ, Action.PAGE_READ, Action.METRICS_READ, Action.FHIR_METADATA}
-)
+UNRECORDED = OPEN_TO_ALL | {Action.METRICS_READ}
 """Actions that touch no patient's data; signing in and out is recorded where it is done."""
 COUNTED = frozenset({Action.DICOM_SEARCH, Action.DICOM_STORE})
 """Counted like the actions whose name ends in ``.read``: a search shows a list, and what is stored shows itself. Every
@@ -47,12 +46,13 @@ class WebAudit:
         """See `Audit.passed`."""
         if action in UNRECORDED:
             return
-        entry = web_entry(request, action, actor, study_instance_uid)
+        about = _resource(request)
+        entry = web_entry(request, action, actor, study_instance_uid, detail={"resource": about} if about else None)
         if action not in COUNTED and not action.value.endswith(".read"):
             self._recorder.record(entry)
             return
-        key = (session_mark(request), entry.agent_id, entry.address, action, study_instance_uid)
-        window_s = READ_WINDOW_S if study_instance_uid else LIST_WINDOW_S
+        key = (session_mark(request), entry.agent_id, entry.address, action, study_instance_uid, about)
+        window_s = READ_WINDOW_S if study_instance_uid or about else LIST_WINDOW_S
         self._recorder.observe(entry, key=key, window_s=window_s)
 
     def refused(self, request: HTTPConnection, action: Action, actor: Actor | None, study: str, *, code: str) -> None:
@@ -117,6 +117,13 @@ def web_entry(
         study_instance_uid=study_instance_uid[:64],
         detail=detail or {},
     )
+
+
+def _resource(request: HTTPConnection) -> str:
+    """FHIR's ``type/id``, where a resource has an id of ours; what is searched for stands in the query, which is not
+    looked at."""
+    path = str(request.scope.get("path", ""))
+    return path.removeprefix("/fhir/")[:100] if path.startswith("/fhir/") else ""
 
 
 def address_of(request: HTTPConnection) -> str:
