@@ -293,7 +293,7 @@ def main() -> None:
     if options.serve:
         serve(Path(options.serve[0]), int(options.serve[1]), options.profile)
         return
-    servers = {name: command for name, command in (("polyclinic", polyclinic), ("orthanc", orthanc))}
+    servers = {"polyclinic": polyclinic, "orthanc": orthanc}
     chosen = [name for name in options.only if name != "orthanc" or Path(PLUGIN).exists()]
     bodies = {series: requests_of(series, options.instances) for series in (5, 6)}
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in chosen}

@@ -15,8 +15,7 @@ from polyclinic.dicom.header import EXPLICIT_BE, NATIVE, HeaderError
 from polyclinic.edges.dicomweb.addresses import instance_url, service_url
 from polyclinic.edges.dicomweb.frames import Frames
 from polyclinic.edges.dicomweb.lookup import Lookup, uids_of
-from polyclinic.edges.dicomweb.metadata import metadata_of
-from polyclinic.edges.dicomweb.model import Json
+from polyclinic.edges.dicomweb.model import Json, to_json
 from polyclinic.edges.dicomweb.multipart import new_boundary, part_head, part_tail
 from polyclinic.edges.dicomweb.negotiation import (
     MULTIPART,
@@ -26,7 +25,7 @@ from polyclinic.edges.dicomweb.negotiation import (
     frame_answer,
     not_acceptable,
 )
-from polyclinic.edges.dicomweb.stored import bulk_value, decoded_frames, etag_of, pixel_span, stretch
+from polyclinic.edges.dicomweb.stored import bulk_value, decoded_frames, etag_of, header_of, pixel_span, stretch
 from polyclinic.edges.dicomweb.streams import Streamed, Whole, batched, ranged
 
 MAX_FRAMES_IN_A_REQUEST = 10_000
@@ -152,7 +151,7 @@ def _every_value(archive: SqlArchive, reader: Frames, root: str, files: Iterable
     for kept in files:
         url = instance_url(root, uids_of(kept))
         try:
-            addresses = list(_addresses(metadata_of(archive, kept, url)))
+            addresses = list(_addresses(to_json(header_of(archive, kept), f"{url}/bulkdata")))
         except HeaderError:
             continue  # whole, it can still be had
         for address in addresses:

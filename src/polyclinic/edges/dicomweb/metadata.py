@@ -13,11 +13,11 @@ from polyclinic.departments.archive.ports import KeptFile
 from polyclinic.departments.archive.store import SqlArchive
 from polyclinic.edges.dicomweb.addresses import instance_url, service_url
 from polyclinic.edges.dicomweb.lookup import Lookup, uids_of
-from polyclinic.edges.dicomweb.model import Json, to_json
+from polyclinic.edges.dicomweb.metadata_texts import MetadataTexts
 from polyclinic.edges.dicomweb.multipart import new_boundary, part_head, part_tail
 from polyclinic.edges.dicomweb.native_xml import native_xml
 from polyclinic.edges.dicomweb.negotiation import MULTIPART, acceptable, choose, not_acceptable
-from polyclinic.edges.dicomweb.stored import etag_of, header_of
+from polyclinic.edges.dicomweb.stored import etag_of
 from polyclinic.edges.dicomweb.streams import Streamed, batched, unchanged
 
 JSON_TYPE, XML_TYPE = "application/dicom+json", "application/dicom+xml"
@@ -26,15 +26,9 @@ _AT_ONCE = 50
 _FORM_VERSION = b"1"
 
 
-def metadata_of(archive: SqlArchive, kept: KeptFile, url: str) -> Json:
-    """DICOM JSON of one instance, with its stored transfer syntax as (0008,3002)."""
-    out = to_json(header_of(archive, kept), f"{url}/bulkdata")
-    out["00083002"] = {"vr": "UI", "Value": [kept.record.transfer_syntax_uid]}
-    return out
-
-
 def add_metadata_routes(router: APIRouter, archive: SqlArchive, lookup: Lookup) -> None:
     """Metadata at all three levels."""
+    texts = MetadataTexts(archive)
 
     def answer(request: Request, files: tuple[KeptFile, ...]) -> Response:
         form = choose_metadata_form(request)
@@ -48,7 +42,7 @@ def add_metadata_routes(router: APIRouter, archive: SqlArchive, lookup: Lookup) 
             return Response(status_code=304, headers=headers)
 
         def one(kept: KeptFile) -> bytes:
-            return orjson.dumps(metadata_of(archive, kept, instance_url(root, uids_of(kept))))
+            return texts.text(kept, instance_url(root, uids_of(kept)))
 
         parts: Iterable[bytes] = map(one, files)
         if len(files) <= _AT_ONCE:

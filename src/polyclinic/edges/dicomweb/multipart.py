@@ -33,7 +33,7 @@ class Part:
         self._memory = bytearray()
         self._file: IO[bytes] | None = None
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """Add bytes."""
         if self._file is None and len(self._memory) + len(data) > self._spool_bytes:
             self._file = tempfile.TemporaryFile(prefix="polyclinic-part-")  # noqa: SIM115 - closed by `close`
@@ -76,7 +76,7 @@ class MultipartReader:
 
     def feed(self, chunk: bytes) -> Iterator[Part]:
         """Take a chunk; yields each part that is complete now."""
-        if self._ended:
+        if self._ended or self._passes(chunk):
             return
         self._pending += chunk
         while True:
@@ -103,6 +103,19 @@ class MultipartReader:
                 self._ended = True
                 self._pending.clear()
                 return
+
+    def _passes(self, chunk: bytes) -> bool:
+        """Hand a chunk that lies within a part on without copying it first; false when it needs a closer look."""
+        keep = len(self._delimiter) - 1
+        if self._part is None or len(chunk) <= 2 * keep or len(self._pending) > keep:
+            return False
+        if self._delimiter in chunk or self._delimiter in self._pending + chunk[:keep]:
+            return False
+        self._part.write(self._pending)
+        with memoryview(chunk) as view:
+            self._part.write(view[:-keep])
+        self._pending[:] = chunk[-keep:]
+        return True
 
     def finish(self) -> None:
         """The body has ended."""
