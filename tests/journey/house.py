@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -85,7 +86,8 @@ class House:
 def running_house(folder: Path) -> Iterator[House]:
     """Build and run a house with one worker in `folder`."""
     (folder / "routing.toml").write_text(ROUTING)
-    settings = settings_in(folder, routing=folder / "routing.toml")
+    hospital = {"hl7_port": free_port(), "patient_id_issuer": "SITE-A", "public_url": "https://reading.example/"}
+    settings = settings_in(folder, routing=folder / "routing.toml", **hospital)
     services = build(settings)
     worker = start_worker(settings)
     try:
@@ -95,6 +97,12 @@ def running_house(folder: Path) -> Iterator[House]:
         worker.terminate()
         worker.wait(20)
         services.close()
+
+
+def free_port() -> int:
+    """A port that nobody listens on just now."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
 
 
 def settings_in(folder: Path, **changes: object) -> Settings:

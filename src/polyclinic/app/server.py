@@ -15,6 +15,7 @@ import uvicorn
 
 from polyclinic.app.archive_care import archive_loops
 from polyclinic.app.dicom_node import build_dicom_node
+from polyclinic.app.hl7 import Hl7
 from polyclinic.app.logs import start_logging
 from polyclinic.app.routing import neighbour_loops
 from polyclinic.app.settings import Settings
@@ -107,13 +108,16 @@ def running(services: Services) -> Iterator[DimseNode]:
         source_of=source_of,
         recorder=services.audit.recorder,
     )
+    hl7 = Hl7(settings, services.engine, rooms, services.archive)
     try:
         node.start()
+        hl7.start()
         for loop in loops:
             loop.start()
         yield node
     finally:
         rooms.stopping.set()
+        hl7.stop()
         node.stop()
         for loop in loops:
             loop.stop_soon()

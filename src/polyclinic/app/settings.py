@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from polyclinic.core.errors import Rejected
 
 _SOURCE_ROOT = Path(__file__).resolve().parents[3]
+_RECEIVER = re.compile(r"(?:[^@:\s\[\]]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}")
 _DESTINATION = re.compile(r"[^@\\\s]{1,16}@[^@:\s]+:\d{1,5}")
 
 Names = Annotated[tuple[str, ...], NoDecode]
@@ -92,6 +93,28 @@ class Settings(BaseSettings):
     priors_from: Names = Field(
         default=(), description="DICOM destinations of that file that are asked for priors of each new study"
     )
+    patient_id_issuer: str = Field(
+        default="", description="Issuer (assigning authority) of the site's own patient identifiers"
+    )
+    public_url: str = Field(default="", description="Address under which people open the page, for links in results")
+    hl7_host: str = Field(default="127.0.0.1", description="Address the HL7 listener listens on")
+    hl7_port: int | None = Field(
+        default=None, ge=0, le=65535, description="Port of the HL7 listener (MLLP); 0 takes a free one, none means none"
+    )
+    hl7_peers: Names = Field(default=(), description="Addresses or networks that may send HL7; empty lets everybody")
+    hl7_charset: str = Field(
+        default="UNICODE UTF-8", description="Character set (HL7 table 0211) of messages that name none"
+    )
+    hl7_limit_mb: int = Field(default=4, gt=0, le=100, description="Longest HL7 message in MB")
+    hl7_tls_certificate: str = Field(default="", description="PEM file of the HL7 certificate; empty means no TLS")
+    hl7_tls_key: str = Field(default="", description="PEM file of its key; empty when it is in the same file")
+    hl7_tls_authorities: str = Field(
+        default="", description="PEM file of who signs the senders' certificates; empty asks them for none"
+    )
+    hl7_results_to: Names = Field(default=(), description="Receivers of results (ORU), as host:port")
+    hl7_results_tls_authorities: str = Field(
+        default="", description="PEM file of who signs those receivers' certificates; empty sends without TLS"
+    )
     demo: bool = Field(
         default=False, description="Sign a demo radiologist in by itself; only when listening on loopback"
     )
@@ -125,6 +148,8 @@ class Settings(BaseSettings):
         "destinations",
         "move_destinations",
         "priors_from",
+        "hl7_peers",
+        "hl7_results_to",
         "agents",
         "agents_extra",
         mode="before",
@@ -143,6 +168,21 @@ class Settings(BaseSettings):
         for destination in value:
             if not _DESTINATION.fullmatch(destination):
                 raise ValueError(f"{destination!r} is not AE@host:port")
+        return value
+
+    @field_validator("hl7_results_to")
+    @classmethod
+    def _are_receivers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for receiver in value:
+            if not _RECEIVER.fullmatch(receiver):
+                raise ValueError(f"{receiver!r} is not host:port")
+        return value
+
+    @field_validator("hl7_peers")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for peer in value:
+            ipaddress.ip_network(peer, strict=False)
         return value
 
     @model_validator(mode="after")

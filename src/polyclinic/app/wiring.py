@@ -16,6 +16,7 @@ from polyclinic.app.archive_care import open_archive
 from polyclinic.app.audit import Auditing, open_audit, recorded_sender
 from polyclinic.app.fhir import fhir_routes
 from polyclinic.app.deletion import deletion_routes
+from polyclinic.app.hl7 import result_sender, results_to
 from polyclinic.app.metrics import house_metrics
 from polyclinic.app.outlets import print_report, sender
 from polyclinic.app.routing import build_neighbours
@@ -106,6 +107,9 @@ def build(settings: Settings, *, observe: Callable[[str, str], None] = unobserve
         render_pdf=print_report,
         send=recorded_sender(sender(settings.dicom_ae_title), audit.recorder),
         destinations=settings.destinations,
+        record=record,
+        send_result=result_sender(settings),
+        results_to=results_to(settings),
         neighbours=build_neighbours(
             settings, engine, archive, record=record, recorder=audit.recorder, stopping=stopping
         ),

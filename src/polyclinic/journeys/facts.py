@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from pydicom.dataset import Dataset
 
@@ -12,6 +14,7 @@ from polyclinic.core.findings import ImageReference, Point
 from polyclinic.departments.reading.contracts import Background, ImagePlane, Report, RunState
 from polyclinic.departments.records.rules import parse_da
 from polyclinic.journeys.case_files import dataset_of, headers, snapshot_instances
+from polyclinic.journeys.identity import identity_when
 from polyclinic.journeys.outcomes import load_outcome
 from polyclinic.journeys.rooms import Rooms
 
@@ -85,6 +88,10 @@ class RoomFacts:
         found = rooms.reading.findings(report.study_instance_uid, report.revision)
         counting = [item.finding for item in found if item.finding.state.counts]
         study = rooms.archive.study(report.study_instance_uid)
+        if report.signature is not None:
+            # What was signed stays as it was signed, also whose it was held to be
+            history = rooms.archive.identity_history(report.study_instance_uid)
+            study = replace(study, patient=identity_when(history, report.signature.at, study.patient))
         return rooms.render_pdf(report, study, counting, lambda uid: dataset_of(rooms.archive, uid))
 
 

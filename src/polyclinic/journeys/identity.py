@@ -13,8 +13,9 @@ from typing import Protocol
 
 from polyclinic.core.people import Patient
 from polyclinic.departments.archive.contracts import IdentityCorrection, IdentityStep
-from polyclinic.departments.records.patients import PatientChange, PatientRecord
+from polyclinic.departments.records.patients import PatientChange
 from polyclinic.departments.records.ports import Patients
+from polyclinic.departments.records.rules import patient_of
 from polyclinic.journeys.watchers import Loop
 
 log = logging.getLogger(__name__)
@@ -69,22 +70,12 @@ def _correction(patients: Patients, change: PatientChange, site_issuer: str) -> 
     return IdentityCorrection(
         patient_id=change.key.patient_id,
         issuer=change.key.issuer,
-        before=_patient(change.before) if change.before is not None else None,
-        patient=_patient(now),
+        before=patient_of(change.before) if change.before is not None else None,
+        patient=patient_of(now),
         merged=merged,
         site_issuer=site_issuer,
         source=change.source,
         at=change.at,
-    )
-
-
-def _patient(record: PatientRecord) -> Patient:
-    return Patient(
-        patient_id=record.key.patient_id,
-        issuer=record.key.issuer,
-        name=record.name,
-        birth_date=record.birth_date,
-        sex=record.sex,
     )
 
 

@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 
 from polyclinic.agentkit.manifest import Agent
 from polyclinic.core.findings import Finding
+from polyclinic.core.people import Patient
 from polyclinic.departments.archive.contracts import StudyRecord
 from polyclinic.departments.archive.ports import Archive
 from polyclinic.departments.reading.contracts import Report, Scenario
@@ -19,6 +20,8 @@ from polyclinic.departments.reading.outbox import Outbox
 from polyclinic.departments.reading.ports import Objects
 from polyclinic.departments.reading.runs import RunStore
 from polyclinic.departments.reading.store import ReadingStore
+from polyclinic.departments.records.patients import Order
+from polyclinic.departments.records.ports import Record
 from polyclinic.departments.records.store import RecordsStore
 from polyclinic.journeys.neighbours import Neighbours
 
@@ -42,6 +45,30 @@ class PdfRenderer(Protocol):
         """
 
 
+class ResultSender(Protocol):
+    """Sends the result of a signed study to a receiver such as ``hl7:HOST:PORT``."""
+
+    def __call__(self, destination: str, result: Result) -> None:
+        """Raises `Unavailable` when trying later may help, `Rejected` when it cannot."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What the record outside is told of a signed study."""
+
+    key: str
+    """The same however often it is sent."""
+    report: Report
+    findings: tuple[Finding, ...]
+    """Those that stand in the report."""
+    study: StudyRecord
+    patient: Patient
+    """As the record knows them now, else as the study does."""
+    order: Order | None
+    corrects: bool
+    """Whether an earlier revision was signed before."""
+
+
 def unobserved(when: str, step: str) -> None:
     """Nobody watches the steps."""
 
@@ -61,6 +88,11 @@ class Rooms:
     render_pdf: PdfRenderer
     send: Sender
     destinations: tuple[str, ...] = ()
+    record: Record | None = None
+    """Patients, orders and procedure steps; None where no clinical record is kept."""
+    send_result: ResultSender | None = None
+    results_to: tuple[str, ...] = ()
+    """Receivers of results as ``hl7:HOST:PORT``."""
     neighbours: Neighbours | None = None
     """Archives and workstations that routing sends to and priors come from; None where there are none."""
     now: Callable[[], float] = time.time

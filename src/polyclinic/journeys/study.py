@@ -28,6 +28,7 @@ from polyclinic.departments.routing.contracts import Trigger
 from polyclinic.journeys import durable
 from polyclinic.journeys.case_files import extent_of, inputs_sha256, planned_series, snapshot_instances
 from polyclinic.journeys.objects import build_objects
+from polyclinic.journeys.orders import orders_of, with_order
 from polyclinic.journeys.outcomes import load_outcome
 from polyclinic.journeys.priors_wait import await_priors
 from polyclinic.journeys.rooms import Rooms
@@ -86,7 +87,9 @@ def gather(rooms: Rooms, study_instance_uid: str, revision: int) -> None:
     study = rooms.archive.study(study_instance_uid)
     others = rooms.archive.priors(study_instance_uid)
     priors = [p.study_instance_uid for p in others if p.study_date <= study.study_date]
-    rooms.records.freeze(study_instance_uid, revision, context_of(study.patient, study.study_date, priors))
+    context = context_of(study.patient, study.study_date, priors)
+    orders = orders_of(rooms.record, study) if rooms.record else ()
+    rooms.records.freeze(study_instance_uid, revision, with_order(context, next(iter(orders), None)))
 
 
 # plan
@@ -201,7 +204,9 @@ def deliver(rooms: Rooms, study_instance_uid: str, revision: int) -> None:
     Equal inputs give equal bytes, so doing it twice stores nothing twice. Sending is `watchers.OutboxSender`'s.
     """
     made = build_objects(rooms, study_instance_uid, revision)
-    rooms.outbox.record(study_instance_uid, revision, made, rooms.destinations, now=rooms.now())
+    rooms.outbox.record(
+        study_instance_uid, revision, made, rooms.destinations, results_to=rooms.results_to, now=rooms.now()
+    )
 
 
 # watch

@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 
 from polyclinic.core.errors import PolyclinicError, Rejected
 from polyclinic.departments.archive.ports import UnsettledStudy
-from polyclinic.departments.reading.contracts import Delivery, StudyState
+from polyclinic.departments.reading.contracts import Delivery, MessageKind, StudyState
+from polyclinic.journeys.orders import modality_has_ended
+from polyclinic.journeys.results import send_result
 from polyclinic.journeys.rooms import Rooms
 from polyclinic.journeys.study import settle
 
@@ -110,6 +112,8 @@ class SettlingWatcher:
         complete = {uid: evidence for uid, evidence in self._failed.items() if uid not in growing}
         for study in unsettled:
             evidence = settled(study, now=now, quiet_s=self._quiet_s, limit_s=self._limit_s)
+            if evidence is None and self._rooms.record is not None:
+                evidence = modality_has_ended(self._rooms.record, self._rooms.archive, study)
             if evidence is not None:
                 complete[study.study_instance_uid] = evidence
         return complete
@@ -157,7 +161,10 @@ class OutboxSender:
         rooms = self._rooms
         started = time.monotonic()
         try:
-            rooms.send(item.destination, rooms.archive.read(item.sop_instance_uid))
+            if isinstance(item.kind, MessageKind):
+                send_result(rooms, item)
+            else:
+                rooms.send(item.destination, rooms.archive.read(item.sop_instance_uid))
         except PolyclinicError as error:
             useful = not isinstance(error, Rejected)
             again = rooms.outbox.not_sent(item, error.message, again=useful, now=rooms.now())
@@ -177,5 +184,5 @@ class OutboxSender:
 
 def senders(rooms: Rooms) -> tuple[OutboxSender, ...]:
     """One for each destination, and one for what was queued for a destination that is in the settings no longer."""
-    each = tuple(OutboxSender(rooms, to=destination) for destination in rooms.destinations)
-    return (*each, OutboxSender(rooms, not_to=rooms.destinations))
+    known = (*rooms.destinations, *rooms.results_to)
+    return (*(OutboxSender(rooms, to=destination) for destination in known), OutboxSender(rooms, not_to=known))

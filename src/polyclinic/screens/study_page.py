@@ -6,6 +6,7 @@ from typing import Any
 
 from polyclinic.core.errors import NotFound
 from polyclinic.core.plain import to_plain
+from polyclinic.departments.archive.contracts import IdentityStep
 from polyclinic.departments.archive.ports import Archive
 from polyclinic.departments.reading.contracts import Language, Signature
 from polyclinic.departments.reading.runs import RunStore
@@ -39,6 +40,7 @@ class StudyScreen:
             "series": [_series(s) for s in self._archive.series(study_instance_uid)],
             "runs": [run_view(run, language) for run in self._runs.of_revision(study_instance_uid, revision)],
             "findings": [finding_view(item, language) for item in self._reading.findings(study_instance_uid, revision)],
+            "identity_history": [_correction(step) for step in self._archive.identity_history(study_instance_uid)],
             "priors": [_prior(prior) for prior in self._archive.priors(study_instance_uid)],
             "signature": _signature(signatures[revision]) if revision in signatures else None,
             # Images that come after a signature make a new revision; what was signed before stays readable.
@@ -48,6 +50,16 @@ class StudyScreen:
 
 def _signature(signed: Signature) -> dict[str, Any]:
     return {"person_name": signed.person_name, "at": to_plain(signed.at), "sha256": signed.sha256}
+
+
+def _correction(step: IdentityStep) -> dict[str, Any]:
+    """A signed report keeps what was signed; this says what was corrected since, and what it was."""
+    return {
+        "at": to_plain(step.at),
+        "source": step.source,
+        "before": to_plain(step.before),
+        "after": to_plain(step.after),
+    }
 
 
 def _series(series: Any) -> dict[str, Any]:

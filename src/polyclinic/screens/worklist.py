@@ -16,9 +16,10 @@ from polyclinic.departments.archive import schema
 from polyclinic.departments.archive.arrivals import Arrivals
 from polyclinic.departments.archive.search import reading
 from polyclinic.departments.archive.tally import count_studies
-from polyclinic.departments.reading.contracts import StudyState
+from polyclinic.departments.reading.contracts import StudyState, Urgency
 from polyclinic.departments.reading.tables import study_status
 from polyclinic.screens import worklist_search
+from polyclinic.screens.ordered import more_urgent, ordered_urgencies
 
 _study = schema.study.c
 _status = study_status.c
@@ -27,6 +28,22 @@ _IS_TO_BE_READ = or_(_study.primary_count > 0, _status.state.is_not(None))
 _FETCHED = "Fetched from another archive to compare with; it is not read here"
 _RECENT_S = 60.0
 _MOST_EVENTS = 200
+_EVENT_KEYS = (
+    "study_instance_uid",
+    "patient_id",
+    "patient_name",
+    "birth_date",
+    "sex",
+    "state",
+    "step",
+    "fraction",
+    "urgency",
+    "urgency_reason",
+    "finding_count",
+    "undecided",
+    "instance_count",
+)
+"""What a page is told of a study that changes: also whose it is, which the record may correct at any time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,12 +115,18 @@ class WorklistScreen:
         arriving = _joined(priors=False).where(_study.primary_count > _study.settled_count).limit(_MOST_EVENTS)
         with self._engine.connect() as connection:
             rows = [*connection.execute(newest).mappings(), *connection.execute(arriving).mappings()]
-        keys = ("study_instance_uid", "state", "step", "fraction", "finding_count", "undecided", "instance_count")
-        return {row["study_instance_uid"]: {key: row[key] for key in keys} for row in self._plain(rows)}
+        return {row["study_instance_uid"]: {key: row[key] for key in _EVENT_KEYS} for row in self._plain(rows)}
 
     def _plain(self, rows: Sequence[RowMapping]) -> list[dict[str, Any]]:
         sending = self._arrivals.counts()
-        return [_plain(row, sending.get(row["study_instance_uid"], 0)) for row in rows]
+        with self._engine.connect() as connection:
+            ordered = ordered_urgencies(connection, rows)
+        plain = [_plain(row, sending.get(row["study_instance_uid"], 0)) for row in rows]
+        for row in plain:
+            urgency, reason = ordered.get(row["study_instance_uid"], (Urgency.ROUTINE, ""))
+            if more_urgent(urgency, row["urgency"]):
+                row |= {"urgency": urgency.value, "urgency_reason": reason}
+        return plain
 
     def _in_state(self, state: str) -> list[ColumnElement[bool]]:
         if not state:

@@ -60,6 +60,10 @@ export interface StudyEvent {
   state: StudyState;
   step: string;
   fraction: number;
+  patient_id: string;
+  patient_name: string;
+  birth_date: string;
+  sex: string;
 }
 
 export interface Series {
@@ -186,6 +190,23 @@ export interface Prior {
   modalities: string[];
 }
 
+export interface PatientIdentity {
+  patient_id: string;
+  issuer: string;
+  /** DICOM PN. */
+  name: string;
+  birth_date: string | null;
+  sex: string;
+}
+
+/** One correction of the patient data of a study. */
+export interface IdentityStep {
+  at: string;
+  source: string;
+  before: PatientIdentity;
+  after: PatientIdentity;
+}
+
 export interface Study {
   row: WorklistRow;
   revision: number;
@@ -198,6 +219,8 @@ export interface Study {
   signature: Signature | null;
   /** Every signature, first one first. */
   signed_revisions: SignedRevision[];
+  /** Oldest first; empty for nearly every study. */
+  identity_history: IdentityStep[];
 }
 
 export type Attenuation = "solid" | "part-solid" | "ground-glass" | "calcified";

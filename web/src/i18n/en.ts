@@ -119,6 +119,7 @@ export const en = {
     takeUp: "Try again",
     takenUp: "It is tried again.",
     notTakenUp: "It could not be tried again.",
+    corrected: "Patient data corrected on {{at}} (was: {{was}}).",
     changedMeanwhile: "This changed meanwhile and was read again.",
     accession: "Accession",
     born: "Born",

@@ -121,6 +121,7 @@ export const zh: Dictionary = {
     takeUp: "重试",
     takenUp: "已重新开始。",
     notTakenUp: "无法重试。",
+    corrected: "患者信息已于 {{at}} 更正（原为：{{was}}）。",
     changedMeanwhile: "状态在此期间有变化，已重新读取。",
     accession: "检查号",
     born: "出生",

@@ -9,6 +9,7 @@ import { Icon } from "../ui/icons";
 import { hint } from "../ui/keys";
 import { Delivered } from "./Delivered";
 import { chipsOf, obstacle } from "./findingText";
+import { IdentityNotice } from "./IdentityNotice";
 import { EarlierReports, StudyNotice } from "./StudyNotice";
 
 const BASES = new Set(["acquisition", "undecided", "normal", "not-assessed", "abstained", "comparison"]);
@@ -50,6 +51,7 @@ export function ReportPanel({ uid, lang, report, failed, study, findings, litId,
       </header>
       <div className="report-body">
         <StudyNotice uid={uid} state={state} reason={reason} />
+        <IdentityNotice history={study.identity_history} />
         <EarlierReports uid={uid} lang={lang} revision={study.revision} signed={study.signed_revisions} />
         {report === undefined && !failed && <p className="quiet"><Loader size={12} color="gray" /> {t("report.loading")}</p>}
         {failed && report === undefined && (

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from polyclinic.departments.archive.contracts import (
+    IdentityStep,
     InstanceRecord,
     Receipt,
     Removed,
@@ -89,6 +90,9 @@ class Archive(Protocol):
 
     def priors(self, study_instance_uid: str) -> Sequence[StudyRecord]:
         """Other studies of the same patient id and issuer, newest first."""
+
+    def identity_history(self, study_instance_uid: str) -> Sequence[IdentityStep]:
+        """How the patient data of a study were corrected since it came, oldest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

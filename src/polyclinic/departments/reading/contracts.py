@@ -271,6 +271,12 @@ class ObjectKind(StrEnum):
     PDF = "PDF"
 
 
+class MessageKind(StrEnum):
+    """What is told of a signed study to those who take no DICOM."""
+
+    RESULT = "ORU"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DerivedObject:
     """A DICOM instance that was made from a signed report and stored with its study."""
@@ -291,14 +297,15 @@ class DeliveryState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One object for one destination; `key` makes the sending idempotent."""
+    """One object or message for one destination; `key` makes the sending idempotent."""
 
     key: str
     study_instance_uid: str
     revision: int
     destination: str
-    kind: ObjectKind
+    kind: ObjectKind | MessageKind
     sop_instance_uid: str
+    """Of the object; empty for a message."""
     state: DeliveryState = DeliveryState.QUEUED
     attempts: int = 0
     reason: str = ""

@@ -16,6 +16,7 @@ from polyclinic.departments.reading.contracts import (
     Delivery,
     DeliveryState,
     DerivedObject,
+    MessageKind,
     ObjectKind,
 )
 from polyclinic.departments.reading.tables import agreement, delivery, derived_object, dump, insert_new
@@ -44,8 +45,12 @@ class Outbox:
         destinations: Sequence[str],
         *,
         now: float,
+        results_to: Sequence[str] = (),
     ) -> None:
-        """Keep which objects were made and queue each for every destination, once however often called."""
+        """Keep which objects were made and queue each for every destination, once however often called.
+
+        `results_to` are told the result itself, as a message.
+        """
         made = [
             {
                 "sop_instance_uid": item.sop_instance_uid,
@@ -68,6 +73,19 @@ class Outbox:
             }
             for destination in destinations
             for item in objects
+        ]
+        rows += [
+            {
+                "key": stable_id("result", study_instance_uid, revision, receiver),
+                "study_instance_uid": study_instance_uid,
+                "revision": revision,
+                "destination": receiver,
+                "kind": MessageKind.RESULT,
+                "sop_instance_uid": "",
+                "state": DeliveryState.QUEUED,
+                "due_at": now,
+            }
+            for receiver in results_to
         ]
         with self._engine.begin() as connection:
             insert_new(connection, derived_object, made)
@@ -185,7 +203,7 @@ def _delivery(row: Any) -> Delivery:
         study_instance_uid=row["study_instance_uid"],
         revision=row["revision"],
         destination=row["destination"],
-        kind=ObjectKind(row["kind"]),
+        kind=MessageKind(row["kind"]) if row["kind"] in set(MessageKind) else ObjectKind(row["kind"]),
         sop_instance_uid=row["sop_instance_uid"],
         state=DeliveryState(row["state"]),
         attempts=row["attempts"],

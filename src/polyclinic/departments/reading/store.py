@@ -189,6 +189,15 @@ class ReadingStore:
             lock_study(connection, study_instance_uid)
             self._recount(connection, study_instance_uid, revision, now)
 
+    def touched(self, study_instance_uids: Sequence[str], *, now: float) -> None:
+        """Something else about these studies changed, such as whose they are: those who watch the list are told."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                update(study_status)
+                .where(study_status.c.study_instance_uid.in_(list(study_instance_uids)))
+                .values(changed_at=now)
+            )
+
     def _recount(self, connection: Connection, uid: str, revision: int, now: float) -> None:
         found = [item for _, item in self._findings(connection, uid, revision)]
         urgency, reason = rules.urgency(item.finding for item in found)

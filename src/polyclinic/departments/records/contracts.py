@@ -15,6 +15,13 @@ class ClinicalContext:
     age_years: int | None = None
     """At the study date."""
     indication: str = ""
+    requester: str = ""
+    """DICOM PN of the ordering physician."""
+    priority: str = ""
+    """Of the order, FHIR R4 request-priority; empty without an order."""
+    order_id: str = ""
+    procedure: str = ""
+    """What was ordered, in words."""
     prior_study_instance_uids: tuple[str, ...] = ()
     """Earlier studies of the same patient, newest first."""
 

@@ -200,6 +200,7 @@ def _write(connection: Connection, order: Order, *, before: Order | None, source
         "filler_number": after.filler_number,
         "study_instance_uid": after.study_instance_uid,
         "status": after.status,
+        "priority": after.priority,
         "first_start_us": to_microseconds(start) if start else 0,
         "version": after.version,
         "record": dump(after),

@@ -46,6 +46,17 @@ def context_of(patient: Patient, study_date: str, priors: Sequence[str]) -> Clin
     )
 
 
+def patient_of(record: PatientRecord) -> Patient:
+    """The identity of a record, in the words of the archive."""
+    return Patient(
+        patient_id=record.key.patient_id,
+        issuer=record.key.issuer,
+        name=record.name,
+        birth_date=record.birth_date,
+        sex=record.sex,
+    )
+
+
 def check_patient(patient: PatientRecord) -> None:
     """Raises `Rejected` (``records.bad-patient``) when the identity cannot be kept or found again."""
     key = patient.key

@@ -96,6 +96,7 @@ order = Table(
     Column("filler_number", _KEY, nullable=False),
     Column("study_instance_uid", _UID, nullable=False),
     Column("status", String(16), nullable=False),
+    Column("priority", String(16), nullable=False),
     Column("first_start_us", BigInteger, nullable=False),  # 0 without steps
     Column("version", Integer, nullable=False),
     Column("record", Text, nullable=False),

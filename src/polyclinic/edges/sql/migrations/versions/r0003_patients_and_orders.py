@@ -77,6 +77,7 @@ def _orders() -> None:
         sa.Column("filler_number", _KEY, nullable=False),
         sa.Column("study_instance_uid", sa.String(64), nullable=False),
         sa.Column("status", sa.String(16), nullable=False),
+        sa.Column("priority", sa.String(16), nullable=False),
         sa.Column("first_start_us", sa.BigInteger(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("record", sa.Text(), nullable=False),
