@@ -14,7 +14,7 @@ from polyclinic.agentkit.outcome import Abstained, Assessed, Fact, Outcome
 from polyclinic.core import codes
 from polyclinic.core.errors import Rejected
 from polyclinic.dicom.volume import Volume, read_volume
-from polyclinic_agents.chest_ct import aorta, heart, liver, proposals, spine
+from polyclinic_agents.chest_ct import aorta, heart, liver, opacities, proposals, spine
 from polyclinic_agents.chest_ct.check import Check, Checked, Chest, NotSeen
 from polyclinic_agents.chest_ct.densitometry import OPAQUE_SHARE, Density, densities, density_limits
 from polyclinic_agents.chest_ct.lungs import LEFT, RIGHT, Lungs, find_lungs
@@ -37,7 +37,7 @@ NOT_ASSESSED = (
 )
 MAX_TRIES = 3
 
-CHECKS: tuple[Check, ...] = (heart.CHECK, aorta.CHECK, spine.CHECK, liver.CHECK)
+CHECKS: tuple[Check, ...] = (opacities.CHECK, heart.CHECK, aorta.CHECK, spine.CHECK, liver.CHECK)
 """What is looked at beside lungs and nodules, in the order of the report."""
 
 

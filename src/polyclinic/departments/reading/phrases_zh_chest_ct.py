@@ -63,4 +63,23 @@ PHRASES: Mapping[str, str] = {
         "图像噪声较大，小斑块未计入，噪声亦可能被计为钙化。"
     ),
     "the score was made for # kv; at another tube voltage it differs": "积分方法依据# kV制定，管电压不同时结果亦不同。",
+    # Opacities
+    "lung opacities": "肺内密度增高影",
+    "share of opacities in the lungs": "密度增高影占双肺比例",
+    "opacities in the upper third": "上三分之一密度增高影占比",
+    "opacities in the middle third": "中三分之一密度增高影占比",
+    "opacities in the lower third": "下三分之一密度增高影占比",
+    "causes are not told apart: infection, oedema, haemorrhage, atelectasis and scars look alike": (
+        "不区分病因：感染、水肿、出血、肺不张与瘢痕表现相似。"
+    ),
+    "opacities around the hila below # ml are taken for vessels and not counted": (
+        "肺门周围小于# mL的密度增高影视为血管，未计入。"
+    ),
+    "consolidation at chest wall or mediastinum is partly outside the lung outline and not counted": (
+        "贴近胸壁或纵隔的实变部分位于肺轮廓之外，未计入。"
+    ),
+    "the lungs are dense on the whole; a shallow breath may look like ground glass": (
+        "全肺密度偏高，吸气不足可表现为磨玻璃影。"
+    ),
+    "slices thicker than # mm blur vessels into their surroundings": "层厚大于# mm，血管与周围组织分界模糊。",
 }

@@ -55,6 +55,9 @@ CHINESE = Wording(
         **{
             key(code): code.display for code in (codes.CAC_DRS_A0, codes.CAC_DRS_A1, codes.CAC_DRS_A2, codes.CAC_DRS_A3)
         },
+        key(codes.LUNG_OPACITY): "肺内密度增高影（磨玻璃或实变）",
+        key(codes.SHARE_OF_LUNG): "占该肺容积",
+        key(codes.CONSOLIDATED_SHARE): "其中实变",
         key(codes.INTERPRETATION): "判读",
         key(codes.WITHIN_LIMITS): "在已发表界值以内",
         key(codes.BEYOND_LIMITS): "超出已发表界值",

@@ -1,0 +1,92 @@
+"""Opacities: planted ground glass and consolidation of known volume, clean lungs, real scans."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from polyclinic.agentkit.phantom import ChestPhantom, make_chest_phantom, to_datasets
+from polyclinic.app.dicom_folder import read_folder
+from polyclinic.core import codes
+from polyclinic.core.findings import Source, SourceKind
+from polyclinic.dicom.volume import read_volume
+from polyclinic_agents.chest_ct import opacities
+from polyclinic_agents.chest_ct.check import Chest
+from polyclinic_agents.chest_ct.lungs import LEFT, RIGHT, find_lungs
+from polyclinic_agents.chest_ct.origin import Origin
+from polyclinic_agents.chest_ct.scan import Scan, turn
+
+
+def chest_of(scan: Scan) -> Chest:
+    lungs = find_lungs(scan)
+    assert lungs is not None
+    source = Source(kind=SourceKind.AGENT, id="a", version="1")
+    origin = Origin(study_instance_uid="1.2", series_instance_uid="1.2.3", source=source)
+    return Chest(scan=scan, lungs=lungs, origin=origin, context={})
+
+
+@cache
+def clean(seed: int = 3) -> Chest:
+    return chest_of(turn(read_volume(list(to_datasets(make_chest_phantom(ChestPhantom.small(seed=seed)))))))
+
+
+def planted(radius_mm: float, hu: int, shift: tuple[int, int, int] = (-8, 0, -14)) -> Chest:
+    """A ball in the middle of the right lung, away from its surface; the lungs' outlines stay those without it."""
+    chest = clean()
+    scan = chest.scan
+    centre = np.argwhere(chest.lungs.labels == RIGHT).mean(axis=0) + np.array(shift)
+    index = np.indices(scan.hu.shape).reshape(3, -1).T
+    away = np.linalg.norm((index - centre) * scan.spacing_mm, axis=1).reshape(scan.hu.shape)
+    voxels = np.where(away <= radius_mm, np.maximum(scan.hu, hu), scan.hu).astype(np.int16)
+    return chest_of(replace(scan, hu=voxels))
+
+
+@pytest.mark.parametrize("seed", [3, 5])
+def test_vessels_of_clean_lungs_are_no_opacity(seed: int) -> None:
+    seen = opacities.look(clean(seed))
+    assert seen.findings == ()
+    assert [code.code for code in seen.normal] == [codes.LUNG_OPACITY.code]
+
+
+def test_ground_glass_is_measured_and_outlined() -> None:
+    radius_mm = 26.0
+    seen = opacities.look(planted(radius_mm, -550))
+    finding = seen.findings[0]
+    assert finding.laterality.same_as(codes.RIGHT)
+    true_ml = 4 / 3 * np.pi * radius_mm**3 / 1000
+    assert finding.measurement(codes.VOLUME).value == pytest.approx(true_ml, rel=0.25)
+    assert finding.measurement(codes.CONSOLIDATED_SHARE).value < 15
+    mask = seen.masks[0]
+    assert mask.labels[finding.region.segment - 1].finding_id == finding.id
+    voxel_ml = np.prod(clean().scan.spacing_mm) / 1000
+    volume_ml = np.count_nonzero(mask.voxels == finding.region.segment) * voxel_ml
+    assert volume_ml == pytest.approx(finding.measurement(codes.VOLUME).value, rel=0.05)
+
+
+def test_what_is_dense_counts_as_consolidated() -> None:
+    found = opacities.find_opacities(planted(15.0, 20, shift=(5, 0, -12)).lungs.coarse)
+    assert np.count_nonzero(found.consolidated) > 0.5 * np.count_nonzero(found.mask) > 0
+
+
+def test_shares_of_thirds_add_up_to_what_was_found() -> None:
+    chest = planted(26.0, -550)
+    lung = chest.lungs.coarse.lungs
+    mask = opacities.find_opacities(chest.lungs.coarse).mask
+    assert not np.any(mask & (lung == 0))
+    assert np.count_nonzero(mask & (lung == LEFT)) < 0.1 * np.count_nonzero(mask)
+    names = [fact.name for fact in opacities.look(chest).facts]
+    assert names[1:] == [f"opacities in the {third} third" for third in ("upper", "middle", "lower")]
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("name", "low", "high"), [("lidc-0063", 0.0, 1.0), ("covid-thin", 4.0, 20.0)])
+def test_real_scans(shared_data: Path, name: str, low: float, high: float) -> None:
+    case = read_folder(shared_data / "ct" / name).studies[0].case()
+    chest = chest_of(turn(read_volume(case.series[0].datasets)))
+    mask = opacities.find_opacities(chest.lungs.coarse).mask
+    share = 100 * np.count_nonzero(mask) / np.count_nonzero(chest.lungs.coarse.lungs)
+    assert low <= share <= high
