@@ -21,6 +21,7 @@ from websockets.sync.client import connect
 
 from polyclinic.app.settings import Settings
 from polyclinic.app.wiring import Services, build, build_app
+from polyclinic.departments.access.audit_store import Question
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
 from test_workitems import DONE, STOPPED, new, value  # the same datasets
@@ -243,3 +244,9 @@ def test_events_come_over_a_real_websocket(services: Services, headers: dict[str
         with pytest.raises(InvalidStatus) as refused:
             connect(channel)
         assert refused.value.response.status_code == 403
+
+
+def test_work_is_in_the_ledger_with_its_workitem(services: Services, client: TestClient, uid: str) -> None:
+    put_state(client, uid, "IN PROGRESS")
+    found = services.audit.ledger.find(Question(action="workitem.work", limit=1))
+    assert [kept.entry.detail for kept in found] == [{"resource": f"{uid}/state"}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from datetime import UTC, datetime
 
 from fastapi import APIRouter
 from sqlalchemy import Engine, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from polyclinic.app.settings import Settings
 from polyclinic.core.audit import AgentKind, AuditEntry, AuditOutcome
@@ -23,6 +25,8 @@ from polyclinic.departments.access.audit_window import Recorder
 from polyclinic.departments.archive import schema
 from polyclinic.edges.sql.engine import writing
 from polyclinic.journeys.rooms import Sender
+
+log = logging.getLogger(__name__)
 
 _PATIENT_KNOWN_S = 60.0
 _MOST_PATIENTS = 4096
@@ -43,9 +47,12 @@ class Auditing:
         return audit_router(self.ledger, allow, studies_of=self._studies_of, names_of=self._names_of)
 
     def close(self) -> None:
-        """Write what waits, then a last anchor."""
-        self.recorder.close()
-        self.anchorage.write()
+        """Write what waits, then a last anchor; a database that is gone does not keep the house from closing."""
+        try:
+            self.recorder.close()
+            self.anchorage.write()
+        except (SQLAlchemyError, PolyclinicError, OSError) as error:
+            log.error("the end of the audit ledger could not be written: %s", type(error).__name__)
 
     def _studies_of(self, patient_id: str, issuer: str) -> tuple[str, ...]:
         study = schema.study.c

@@ -120,10 +120,12 @@ def web_entry(
 
 
 def _resource(request: HTTPConnection) -> str:
-    """FHIR's ``type/id``, where a resource has an id of ours; what is searched for stands in the query, which is not
-    looked at."""
+    """FHIR's ``type/id`` and a workitem's UID; what is searched for stands in the query, which is not looked at."""
     path = str(request.scope.get("path", ""))
-    return path.removeprefix("/fhir/")[:100] if path.startswith("/fhir/") else ""
+    for prefix in ("/fhir/", "/dicom-web/workitems/"):
+        if path.startswith(prefix):
+            return path.removeprefix(prefix)[:100]
+    return ""
 
 
 def address_of(request: HTTPConnection) -> str:
