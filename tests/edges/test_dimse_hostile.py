@@ -133,6 +133,8 @@ BAD = {
     "no PDU at all": b"GET / HTTP/1.1\r\n\r\n",
     "a second A-ASSOCIATE-RQ": b"\x01\0\0\0\0\4\0\0\0\0",
     "a value that is longer than its PDU": b"\x04\0\0\0\0\x08" + pack(">LBB", 500, 1, 3) + bytes(2),
+    "a P-DATA PDU without a value": b"\x04\0\0\0\0\0" + bytes(6),
+    "a P-DATA PDU without a value, inside a message": message(1, store_request()) + b"\x04\0\0\0\0\0" + bytes(6),
     "a value without room for its header": b"\x04\0\0\0\0\x02\0\0" + bytes(4),
     "a value of negative size": p_data(pack(">LBB", 0, 1, 3)),
     "a context that was not accepted": message(99, store_request()),

@@ -16,10 +16,12 @@ from structlog.testing import capture_logs
 from polyclinic.core.ids import stable_uid
 from polyclinic.departments.archive.store import SqlArchive
 from polyclinic.departments.records.patients import Order, PatientKey, PerformedStatus, ScheduledStep, StepStatus
+from polyclinic.departments.records.ports import Record
+from polyclinic.departments.records.store import SqlRecord, metadata
 from polyclinic.edges.dimse.node import DimseNode
 from polyclinic.edges.dimse.sources import Sources
 from polyclinic.edges.dimse.syntaxes import PERFORMED_STEP, PERFORMED_STEP_RETRIEVE
-from polyclinic.edges.memory_records import InMemoryRecord
+from polyclinic.edges.sql.engine import open_engine
 
 ZONE = timezone(timedelta(hours=8))
 UID = stable_uid("mpps", 1)
@@ -27,8 +29,10 @@ STUDY = stable_uid("study", "1")
 
 
 @pytest.fixture
-def record() -> InMemoryRecord:
-    record = InMemoryRecord()
+def record(tmp_path: Path) -> Record:
+    engine = open_engine(f"sqlite:///{tmp_path / 'record.db'}")
+    metadata.create_all(engine)
+    record = SqlRecord(engine)
     order = Order(
         order_id="O-1",
         patient=PatientKey(patient_id="P-1", issuer="SITE-A"),
@@ -41,7 +45,7 @@ def record() -> InMemoryRecord:
 
 
 @pytest.fixture
-def node(tmp_path: Path, open_archive: Callable[..., SqlArchive], record: InMemoryRecord) -> Iterator[DimseNode]:
+def node(tmp_path: Path, open_archive: Callable[..., SqlArchive], record: Record) -> Iterator[DimseNode]:
     node = DimseNode(Sources(archive=open_archive(tmp_path), orders=record, patients=record, zone=ZONE), port=0)
     node.start()
     yield node
@@ -128,7 +132,7 @@ def but(**attributes: Any) -> Dataset:
     return changed
 
 
-def test_a_step_begins_goes_on_and_is_completed(modality: Modality, record: InMemoryRecord) -> None:
+def test_a_step_begins_goes_on_and_is_completed(modality: Modality, record: Record) -> None:
     assert modality.create(BEGINNING).Status == 0
     step = record.performed_step(UID)
     assert (step.status, step.modality, step.station_ae_title) == (PerformedStatus.IN_PROGRESS, "CT", "CT1")
@@ -152,7 +156,7 @@ def test_a_step_begins_goes_on_and_is_completed(modality: Modality, record: InMe
     assert record.order("O-1").steps[0].status is StepStatus.COMPLETED
 
 
-def test_a_step_is_discontinued_with_its_reason(modality: Modality, record: InMemoryRecord) -> None:
+def test_a_step_is_discontinued_with_its_reason(modality: Modality, record: Record) -> None:
     modality.create(BEGINNING)
     reason = dataset(
         CodeValue="110513", CodingSchemeDesignator="DCM", CodeMeaning="Discontinued for unspecified reason"
@@ -170,7 +174,7 @@ def test_a_step_is_discontinued_with_its_reason(modality: Modality, record: InMe
 
 
 @pytest.mark.parametrize("final", ["COMPLETED", "DISCONTINUED"])
-def test_what_has_ended_is_not_changed(modality: Modality, record: InMemoryRecord, final: str) -> None:
+def test_what_has_ended_is_not_changed(modality: Modality, record: Record, final: str) -> None:
     modality.create(BEGINNING)
     assert modality.set(**END, PerformedProcedureStepStatus=final).Status == 0
     for change in ({"PerformedProcedureStepDescription": "late"}, {"PerformedProcedureStepStatus": "IN PROGRESS"}):
@@ -186,7 +190,7 @@ def test_a_duplicate_and_an_unknown_step(modality: Modality) -> None:
     assert modality.get("1.2.3.4")[0].Status == 0x0112
 
 
-def test_a_step_without_uid_gets_one(modality: Modality, record: InMemoryRecord) -> None:
+def test_a_step_without_uid_gets_one(modality: Modality, record: Record) -> None:
     answered: list[str] = []
     modality.association.bind(
         evt.EVT_DIMSE_RECV, lambda event: answered.append(event.message.command_set.AffectedSOPInstanceUID)
@@ -209,13 +213,11 @@ def test_a_step_without_uid_gets_one(modality: Modality, record: InMemoryRecord)
         (but(PerformedProcedureStepStartDate="20261399"), 0x0106),
     ],
 )
-def test_what_does_not_begin_as_it_must(
-    modality: Modality, record: InMemoryRecord, attributes: Dataset, status: int
-) -> None:
+def test_what_does_not_begin_as_it_must(modality: Modality, record: Record, attributes: Dataset, status: int) -> None:
     answer = modality.create(attributes)
     assert answer.Status == status
     assert "20261399" not in answer.get("ErrorComment", "")
-    assert record.performed_steps(STUDY) == ()
+    assert not record.performed_steps(STUDY)
 
 
 @pytest.mark.parametrize(
@@ -236,9 +238,7 @@ def test_what_does_not_begin_as_it_must(
         ),
     ],
 )
-def test_what_a_change_must_not_do(
-    modality: Modality, record: InMemoryRecord, change: dict[str, Any], status: int
-) -> None:
+def test_what_a_change_must_not_do(modality: Modality, record: Record, change: dict[str, Any], status: int) -> None:
     modality.create(BEGINNING)
     assert modality.set(**change).Status == status
     assert record.performed_step(UID).version == (2 if status == 0 else 1)
@@ -258,7 +258,7 @@ def test_a_step_can_be_read_back(modality: Modality) -> None:
     "garbage", [b"", b"\x08", b"\xff" * 40, b"\x08\0\x60\0CS\xff\xffCT", b"\x40\0\x70\x02SQ\0\0" * 9]
 )
 def test_bytes_that_are_no_attributes_are_refused(
-    modality: Modality, record: InMemoryRecord, garbage: bytes, monkeypatch: pytest.MonkeyPatch
+    modality: Modality, record: Record, garbage: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("pynetdicom.association.encode", lambda *_: garbage or b"\0\0")

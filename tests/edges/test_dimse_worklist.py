@@ -28,13 +28,15 @@ from polyclinic.departments.records.patients import (
     ScheduledStep,
     StepStatus,
 )
+from polyclinic.departments.records.ports import Record
+from polyclinic.departments.records.store import SqlRecord, metadata
 from polyclinic.dicom.text import decode, encodings_of
 from polyclinic.edges.dimse.association import Policy
 from polyclinic.edges.dimse.node import DimseNode
 from polyclinic.edges.dimse.peers import KnownPeer
 from polyclinic.edges.dimse.sources import Sources
 from polyclinic.edges.dimse.syntaxes import WORKLIST_FIND
-from polyclinic.edges.memory_records import InMemoryRecord
+from polyclinic.edges.sql.engine import open_engine
 
 needs_dcmtk = pytest.mark.skipif(shutil.which("findscu") is None, reason="dcmtk is not installed")
 ZONE = timezone(timedelta(hours=8))
@@ -72,8 +74,10 @@ def order(number: int, *steps: ScheduledStep, **fields: object) -> Order:
 
 
 @pytest.fixture
-def record() -> InMemoryRecord:
-    record = InMemoryRecord()
+def record(tmp_path: Path) -> Record:
+    engine = open_engine(f"sqlite:///{tmp_path / 'record.db'}")
+    metadata.create_all(engine)
+    record = SqlRecord(engine)
     for patient_id, name in PEOPLE.items():
         person = PatientRecord(
             key=PatientKey(patient_id=patient_id, issuer="SITE-A"), name=name, birth_date=date(1960, 1, 2), sex="M"
@@ -100,7 +104,7 @@ def record() -> InMemoryRecord:
 
 
 @pytest.fixture
-def node(tmp_path: Path, open_archive: Callable[..., SqlArchive], record: InMemoryRecord) -> Iterator[DimseNode]:
+def node(tmp_path: Path, open_archive: Callable[..., SqlArchive], record: Record) -> Iterator[DimseNode]:
     sources = Sources(archive=open_archive(tmp_path / "archive"), orders=record, patients=record, zone=ZONE)
     peers = {
         "SCU": KnownPeer(ae_title="SCU"),
@@ -313,7 +317,7 @@ def test_a_peer_gets_the_character_set_it_is_known_to_read(node: DimseNode) -> N
     assert old.PatientName == new.PatientName == PEOPLE["P-1"]
 
 
-def test_a_merged_patient_is_listed_under_the_identity_that_holds(node: DimseNode, record: InMemoryRecord) -> None:
+def test_a_merged_patient_is_listed_under_the_identity_that_holds(node: DimseNode, record: Record) -> None:
     into = PatientKey(patient_id="P-3", issuer="SITE-A")
     record.merge_patients(PatientKey(patient_id="P-2", issuer="SITE-A"), into, source="TEST", at=NOW)
     _, (found,) = ask(node, query_of(AccessionNumber="ACC-2", PatientID="", PatientName=""))
@@ -358,7 +362,7 @@ def test_keys_that_no_entry_has_are_left_out_and_told(node: DimseNode) -> None:
     assert "InstitutionName" not in found
 
 
-def test_long_lists_are_read_page_by_page_and_limited(node: DimseNode, record: InMemoryRecord) -> None:
+def test_long_lists_are_read_page_by_page_and_limited(node: DimseNode, record: Record) -> None:
     for number in range(100, 130):
         one = order(number, step(6, 8), patient=PatientKey(patient_id="P-1", issuer="SITE-A"))
         record.put_order(replace(one, accession_number="MANY"), source="TEST", at=NOW)

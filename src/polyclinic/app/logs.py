@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 
 import structlog
 
@@ -14,8 +15,11 @@ def start_logging(level: str) -> None:
         level=level, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", force=True
     )
     # Loggers of libraries that write identifiers of patients or a line a request.
-    for name in ("pynetdicom", "pydicom", "uvicorn.access", "httpx", "dbos", "fontTools"):
+    for name in ("pynetdicom", "uvicorn.access", "httpx", "dbos", "fontTools"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # pydicom quotes the values it complains about, and says so twice
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", category=UserWarning)
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),

@@ -194,6 +194,8 @@ class Wire:
             raise Aborted("unrecognised PDU", UNRECOGNISED_PDU)
         if length > longest:
             raise Aborted("over-long PDU", INVALID_PARAMETER)
+        if kind == P_DATA and length < _PDV.size:
+            raise Aborted("a P-DATA PDU without a value", INVALID_PARAMETER)
         if kind == ABORT:
             raise Aborted("aborted by the peer")
         return kind, length
