@@ -1,19 +1,52 @@
-"""Where one dataset is gathered: in memory that is used again and again, in a file when it is very large."""
+"""Where one dataset is gathered: in memory that is used again and again, in a file when it is very large.
+
+An association holds memory only between the first byte of a dataset and its answer, so idle ones cost next to nothing.
+"""
 
 from __future__ import annotations
 
 import mmap
 import tempfile
+import threading
 from typing import IO
 
 FIRST_BYTES = 1024 * 1024
 KEPT_BYTES = 16 * 1024 * 1024
 """A buffer up to this size is kept for the next dataset: fresh pages cost more than the copy itself."""
+KEPT_BUFFERS = 8
 MEMORY_BYTES = 64 * 1024 * 1024
 
 
 class TooLarge(Exception):
     """The dataset is longer than what is accepted."""
+
+
+class Buffers:
+    """Buffers that no association needs at the moment, for whoever needs one next."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: list[bytearray] = []
+
+    def take(self, size: int) -> bytearray:
+        """A buffer of at least `size` bytes with whatever was in it."""
+        with self._lock:
+            for index in range(len(self._idle) - 1, -1, -1):
+                if len(self._idle[index]) >= size:
+                    return self._idle.pop(index)
+        return bytearray(size)
+
+    def give_back(self, buffer: bytearray) -> None:
+        """The buffer is free; views of it are not looked at any more. Small ones make way for larger ones."""
+        if not buffer or len(buffer) > KEPT_BYTES:
+            return
+        with self._lock:
+            self._idle.append(buffer)
+            if len(self._idle) > KEPT_BUFFERS:
+                self._idle.remove(min(self._idle, key=len))
+
+
+BUFFERS = Buffers()
 
 
 class Spool:
@@ -27,8 +60,11 @@ class Spool:
         Longest dataset; more raises `TooLarge`.
     """
 
-    def __init__(self, *, memory_bytes: int = MEMORY_BYTES, limit_bytes: int = 8 * 1024**3) -> None:
-        self._buffer = bytearray(min(FIRST_BYTES, memory_bytes))
+    def __init__(
+        self, *, memory_bytes: int = MEMORY_BYTES, limit_bytes: int = 8 * 1024**3, buffers: Buffers = BUFFERS
+    ) -> None:
+        self._buffers = buffers
+        self._buffer = bytearray()
         self._memory_bytes = memory_bytes
         self._limit_bytes = limit_bytes
         self._size = 0
@@ -42,14 +78,14 @@ class Spool:
         if self._file is None and needed > self._memory_bytes:
             self._file = tempfile.TemporaryFile(prefix="polyclinic-dimse-")  # noqa: SIM115 - closed by `clear`
             self._file.write(memoryview(self._buffer)[: self._size])
-            self._buffer = bytearray(FIRST_BYTES)
+            self._change_buffer(FIRST_BYTES)
         if self._file is not None:
             if size > len(self._buffer):
-                self._buffer = bytearray(size)
+                self._change_buffer(size)
             return memoryview(self._buffer)[:size]
         if needed > len(self._buffer):
             # A new buffer, not a longer one: views of the old one may still be about
-            larger = bytearray(min(max(2 * len(self._buffer), needed), self._memory_bytes))
+            larger = self._buffers.take(min(max(2 * len(self._buffer), needed, FIRST_BYTES), self._memory_bytes))
             larger[: self._size] = memoryview(self._buffer)[: self._size]
             self._buffer = larger
         return memoryview(self._buffer)[self._size : needed]
@@ -73,5 +109,9 @@ class Spool:
         if self._file is not None:
             self._file.close()
             self._file = None
-        if len(self._buffer) > KEPT_BYTES:
-            self._buffer = bytearray(FIRST_BYTES)
+        self._buffers.give_back(self._buffer)
+        self._buffer = bytearray()
+
+    def _change_buffer(self, size: int) -> None:
+        self._buffers.give_back(self._buffer)
+        self._buffer = self._buffers.take(size)
