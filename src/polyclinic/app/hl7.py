@@ -17,11 +17,14 @@ from polyclinic.edges.hl7v2.inbound import Inbound
 from polyclinic.edges.hl7v2.listener import MllpListener, server_tls
 from polyclinic.edges.hl7v2.oru import ResultAddress, control_id_of, result_message
 from polyclinic.edges.hl7v2.sender import client_tls, parse_hl7_peer, send_message
-from polyclinic.journeys.identity import following
+from polyclinic.journeys.identity import followed
 from polyclinic.journeys.rooms import Result, ResultSender, Rooms
+from polyclinic.journeys.watchers import Loop
 
 _HL7 = "hl7:"
 _MB = 1_000_000
+_LOOK_EVERY_S = 0.25
+"""One read of an index that is empty nearly always."""
 
 
 def results_to(settings: Settings) -> tuple[str, ...]:
@@ -80,7 +83,10 @@ class Hl7:
         def tell(study_instance_uids: Sequence[str]) -> None:
             rooms.reading.touched(study_instance_uids, now=rooms.now())
 
-        self._loop = following(record, archive, site_issuer=settings.patient_id_issuer, tell=tell)
+        def turn() -> None:
+            followed(record, archive, site_issuer=settings.patient_id_issuer, tell=tell)
+
+        self._loop = Loop("identities", turn, every_s=_LOOK_EVERY_S)
 
     def start(self) -> None:
         """Begin; changes that a crash left behind are followed first of all."""

@@ -16,11 +16,8 @@ from polyclinic.departments.archive.contracts import IdentityCorrection, Identit
 from polyclinic.departments.records.patients import PatientChange
 from polyclinic.departments.records.ports import Patients
 from polyclinic.departments.records.rules import patient_of
-from polyclinic.journeys.watchers import Loop
 
 log = logging.getLogger(__name__)
-
-_LOOK_EVERY_S = 0.25
 
 
 class CorrectableArchive(Protocol):
@@ -51,17 +48,6 @@ def followed(
         patients.change_applied(change)
         count += 1
     return count
-
-
-def following(
-    patients: Patients, archive: CorrectableArchive, *, site_issuer: str, tell: Callable[[Sequence[str]], None]
-) -> Loop:
-    """The thread that looks several times a second; the look is one read of an index that is empty nearly always."""
-    return Loop(
-        "identities",
-        lambda: followed(patients, archive, site_issuer=site_issuer, tell=tell),
-        every_s=_LOOK_EVERY_S,
-    )
 
 
 def _correction(patients: Patients, change: PatientChange, site_issuer: str) -> IdentityCorrection:
