@@ -53,13 +53,25 @@ def planes_of(datasets: Sequence[Dataset]) -> tuple[tuple[Plane, ...], int]:
     placed: list[Plane] = []
     unplaced = 0
     for index, dataset in enumerate(datasets):
-        for view, frame in _frames(dataset):
-            plane = _plane(view, dataset, index, frame)
-            if plane is None:
-                unplaced += 1
-            else:
-                placed.append(plane)
+        try:
+            planes = [_plane(view, dataset, index, frame) for view, frame in _frames(dataset)]
+        except UNREADABLE:
+            planes = [None]
+        unplaced += planes.count(None)
+        placed += [plane for plane in planes if plane is not None]
     return tuple(placed), unplaced
+
+
+UNREADABLE = (ArithmeticError, AttributeError, KeyError, LookupError, NotImplementedError, TypeError, ValueError)
+"""What pydicom raises for values that are not what their VR says, sooner or later."""
+
+
+def frame_count(dataset: Dataset) -> int:
+    """Number of Frames (0028,0008); 1 where it is absent or no number (devices write ``1A`` and worse)."""
+    try:
+        return max(int(dataset.get("NumberOfFrames", 1) or 1), 1)
+    except UNREADABLE:
+        return 1
 
 
 def _frames(dataset: Dataset) -> Iterator[tuple[Dataset, int]]:
@@ -69,7 +81,7 @@ def _frames(dataset: Dataset) -> Iterator[tuple[Dataset, int]]:
         yield dataset, 1
         return
     shared = dataset.get("SharedFunctionalGroupsSequence")
-    for number, groups in enumerate(per_frame, 1):
+    for number, groups in enumerate(per_frame[: frame_count(dataset)], 1):
         view = Dataset()
         for name in (*_REQUIRED, "FrameOfReferenceUID", "ImageType", "SliceThickness", "PixelPaddingValue"):
             if name in dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,11 +16,14 @@ from pydicom.uid import ImplicitVRLittleEndian
 from polyclinic.core.errors import Rejected
 from polyclinic.core.findings import ImageReference
 from polyclinic.dicom.geometry import VolumeGeometry
-from polyclinic.dicom.planes import Plane, check_hounsfield, planes_of
+from polyclinic.dicom.planes import UNREADABLE, Plane, check_hounsfield, frame_count, planes_of
 from polyclinic.dicom.stack import ProblemKind, Stack, VolumeProblem, arrange
 
 AIR_HU = -1024
 """Value of everything outside the reconstruction, and the lowest value a voxel can have."""
+
+MOST_VOXELS = 4 * 1024**3
+"""8 GB of Hounsfield units; headers that claim more are wrong, or need another machine."""
 
 HuArray = npt.NDArray[np.int16]
 
@@ -76,7 +80,7 @@ def read_volume(datasets: Sequence[Dataset]) -> Volume:
     ------
     Rejected
         ``volume.no-planes``, ``volume.too-few-slices``, ``volume.not-orthogonal``, ``volume.too-sparse``,
-        ``volume.not-hounsfield`` or ``volume.undecodable``.
+        ``volume.not-hounsfield``, ``volume.unreadable``, ``volume.too-large`` or ``volume.undecodable``.
     """
     held: list[Dataset | None] = [datasets[index] for index in range(len(datasets))]
     every = [dataset for dataset in held if dataset is not None]
@@ -87,8 +91,12 @@ def read_volume(datasets: Sequence[Dataset]) -> Volume:
         text = f"{unplaced} images carry no position or spacing and were left out"
         problems.append(VolumeProblem(kind=ProblemKind.UNPLACED, count=unplaced, text=text))
     first = every[stack.planes[0].dataset_index]
-    check_hounsfield(first)
-    facts = _acquisition(first, stack)
+    try:
+        check_hounsfield(first)
+        facts = _acquisition(first, stack)
+    except UNREADABLE as error:
+        text = "An attribute of the images is not what it must be: check the device"
+        raise Rejected("volume.unreadable", text) from error
     del every
     pixels = _Pixels(held)
     problems += _compare_twins(stack, pixels)
@@ -116,8 +124,7 @@ class _Pixels:
         dataset = self._datasets[plane.dataset_index]
         if dataset is None:
             raise RuntimeError("dataset was let go too early")
-        frames = int(dataset.get("NumberOfFrames", 1) or 1)
-        if frames > 1:
+        if frame_count(dataset) > 1:
             if self._many is None or self._many[0] != plane.dataset_index:
                 self._many = (plane.dataset_index, self._decode(dataset))
             frame: npt.NDArray[np.integer] = self._many[1][plane.image.frame - 1]
@@ -161,6 +168,8 @@ def _compare_twins(stack: Stack, pixels: _Pixels) -> list[VolumeProblem]:
 
 
 def _fill(stack: Stack, pixels: _Pixels) -> HuArray:
+    if math.prod(stack.geometry.shape) > MOST_VOXELS:
+        raise Rejected("volume.too-large", "The series has more voxels than can be held: send a smaller reconstruction")
     hu = np.empty(stack.geometry.shape, dtype=np.int16)
     for index, layer in enumerate(stack.layers):
         if len(layer.planes) == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -152,6 +153,20 @@ class ArchiveReads:
         with self.parts(kept) as read:
             for start in range(kept.pixel_offset, kept.record.size_bytes, _PIECE_BYTES):
                 yield read(start, min(start + _PIECE_BYTES, kept.record.size_bytes))
+
+    @contextmanager
+    def opened(self, kept: KeptFile) -> Iterator[tuple[int, int]]:
+        """Descriptor of the open segment that holds a kept DICOM file, and the offset of the file in it."""
+        place = _place(kept)
+        try:
+            descriptor = self.segments.open(place)
+        except NotFound:
+            place = self._place_now(kept)
+            descriptor = self.segments.open(place)
+        try:
+            yield descriptor, place.offset_bytes
+        finally:
+            os.close(descriptor)
 
     def _place_now(self, kept: KeptFile) -> Place:
         """Where compaction has moved a file whose segment is gone; raises `NotFound` (``archive.lost-bytes``)."""

@@ -263,10 +263,7 @@ class Segments:
     ) -> Iterator[bytes]:
         """As `read`, in pieces of bounded size."""
         stop = place.size_bytes if stop is None else min(stop, place.size_bytes)
-        try:
-            descriptor = os.open(self.folder / place.segment, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError as error:
-            raise lost() from error
+        descriptor = self.open(place)
         try:
             position = start
             while position < stop:
@@ -278,13 +275,17 @@ class Segments:
         finally:
             os.close(descriptor)
 
+    def open(self, place: Place) -> int:
+        """Descriptor of the segment of a kept file; raises as `read`."""
+        try:
+            return os.open(self.folder / place.segment, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise lost() from error
+
     @contextmanager
     def parts(self, place: Place) -> Iterator[Callable[[int, int], bytes]]:
         """Reader of stretches ``(start, stop)`` of one kept file, for many small reads."""
-        try:
-            descriptor = os.open(self.folder / place.segment, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError as error:
-            raise lost() from error
+        descriptor = self.open(place)
 
         def read(start: int, stop: int) -> bytes:
             stop = min(stop, place.size_bytes)
@@ -297,10 +298,7 @@ class Segments:
 
     def make_durable(self, place: Place) -> None:
         """Wait until an entry that another thread or process may just be writing is on the disk; raises as `read`."""
-        try:
-            descriptor = os.open(self.folder / place.segment, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError as error:
-            raise lost() from error
+        descriptor = self.open(place)
         try:
             os.fdatasync(descriptor)
         except OSError as error:

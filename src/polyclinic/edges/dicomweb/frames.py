@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from struct import iter_unpack
+from typing import overload
 
 from pydicom.encaps import get_frame
 
@@ -21,6 +22,7 @@ from polyclinic.edges.dicomweb.stored import etag_of, header_of, reading
 Spans = tuple[tuple[int, int], ...]
 Read = Callable[[int, int], bytes]
 _REMEMBERED = 2048
+_MOST_FRAGMENTS = 1_000_000
 _ITEM = b"\xfe\xff\x00\xe0"
 _EXTENDED_OFFSET_TABLE = 0x7FE00001
 
@@ -29,7 +31,7 @@ _EXTENDED_OFFSET_TABLE = 0x7FE00001
 class FrameTable:
     """Where each frame of an instance lies: pieces ``(start, stop)``, counted from the start of the kept file."""
 
-    frames: tuple[Spans, ...]
+    frames: Sequence[Spans]
     word_bytes: int = 1
     """Width of the words whose bytes must be reversed to be little endian."""
     whole: Spans = ()
@@ -72,8 +74,10 @@ class Frames:
                     yield _searched(read(*table.whole[0]), number, kept.record.number_of_frames)
                     continue
                 spans = table.frames[number - 1]
-                frame = read(*spans[0]) if len(spans) == 1 else b"".join(read(*span) for span in spans)
-                yield frame if table.word_bytes == 1 else swapped(frame, table.word_bytes)
+                if table.word_bytes > 1:
+                    yield _unswapped(read, table, *spans[0])
+                else:
+                    yield read(*spans[0]) if len(spans) == 1 else b"".join(read(*span) for span in spans)
 
     def _table(self, kept: KeptFile) -> FrameTable:
         uid = etag_of(kept)  # another correction is another file
@@ -117,7 +121,31 @@ class Frames:
         return FrameTable(frames=frames, whole=((start, end),))
 
 
-def native_frames(header: Header, start: int, end: int, count: int) -> tuple[Spans, ...]:
+class _EvenFrames(Sequence[Spans]):
+    """Frames of one size, one behind the other; a table of them would be larger than small frames themselves."""
+
+    def __init__(self, start: int, size: int, count: int) -> None:
+        self._start, self._size, self._count = start, size, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Spans: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Spans]: ...
+
+    def __getitem__(self, index: int | slice) -> Spans | Sequence[Spans]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(self._count))]
+        if not -self._count <= index < self._count:
+            raise IndexError(index)
+        start = self._start + index % self._count * self._size
+        return ((start, start + self._size),)
+
+
+def native_frames(header: Header, start: int, end: int, count: int) -> Sequence[Spans]:
     """Frames of uncompressed pixel data (PS3.5 8.1.1, 8.2); bits are packed when Bits Allocated is 1."""
     rows, columns = header.uint16(0x00280010) or 0, header.uint16(0x00280011) or 0
     samples, bits = header.uint16(0x00280002) or 1, header.uint16(0x00280100) or 0
@@ -129,7 +157,7 @@ def native_frames(header: Header, start: int, end: int, count: int) -> tuple[Spa
     size = -(-frame_bits // 8)
     if not size or start + size * count > end:
         raise NotFound("dicomweb.no-frame", "The pixel data is shorter than its header says")
-    return tuple(((start + n * size, start + (n + 1) * size),) for n in range(count))
+    return _EvenFrames(start, size, count)
 
 
 def read_fragments(read: Read, start: int, end: int) -> tuple[bytes, list[tuple[int, int]]]:
@@ -146,6 +174,8 @@ def read_fragments(read: Read, start: int, end: int) -> tuple[bytes, list[tuple[
             table = read(position + 8, position + 8 + length)
         else:
             fragments.append((position + 8, position + 8 + length))
+            if len(fragments) > _MOST_FRAGMENTS:
+                raise Rejected("dicomweb.too-many-fragments", "The pixel data has more fragments than a real one")
         first = False
         position += 8 + length
     return table, fragments
@@ -184,9 +214,17 @@ def _searched(value: bytes, number: int, count: int) -> bytes:
         raise NotFound("dicomweb.no-frame", "Nothing says where this frame begins: fetch the instance") from error
 
 
+def _unswapped(read: Read, table: FrameTable, start: int, stop: int) -> bytes:
+    """A frame of big endian words in little endian; it may begin and end within a word (8-bit samples as OW)."""
+    ((base, _),) = table.frames[0]
+    before, behind = (start - base) % table.word_bytes, (base - stop) % table.word_bytes
+    return swapped(read(start - before, stop + behind), table.word_bytes)[before : before + stop - start]
+
+
 def swapped(data: bytes, word_bytes: int) -> bytes:
-    """Words with their bytes reversed."""
-    out = bytearray(len(data))
+    """Words with their bytes reversed; what is left of a word that is cut stays as it is."""
+    whole = len(data) // word_bytes * word_bytes
+    out = bytearray(data)
     for index in range(word_bytes):
-        out[index::word_bytes] = data[word_bytes - 1 - index :: word_bytes]
+        out[index:whole:word_bytes] = data[word_bytes - 1 - index : whole : word_bytes]
     return bytes(out)

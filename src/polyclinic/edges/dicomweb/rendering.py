@@ -18,6 +18,7 @@ from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from polyclinic.core.errors import NotFound, Rejected
 from polyclinic.departments.archive.ports import KeptFile
 from polyclinic.departments.archive.store import SqlArchive
+from polyclinic.dicom.planes import UNREADABLE
 from polyclinic.edges.dicomweb.stored import frame_arrays, open_kept
 
 JPEG, PNG, JP2 = "image/jpeg", "image/png", "image/jp2"
@@ -132,16 +133,24 @@ def rendered_frame(archive: SqlArchive, kept: KeptFile, frame: int, how: Renderi
     pixels = next(iter(frame_arrays(archive, kept, [frame], raw=False)), None)
     if pixels is None:
         raise NotFound("dicomweb.no-frame", "The instance has no such frame")
-    with open_kept(archive, kept) as file:
-        dataset = dcmread(file, force=True, stop_before_pixels=True)
-    image = _placed(_eight_bits(pixels, dataset, frame, how.window), how.viewport)
+    try:
+        with open_kept(archive, kept) as file:
+            dataset = dcmread(file, force=True, stop_before_pixels=True)
+        shown = _eight_bits(pixels, dataset, frame, how.window)
+    except UNREADABLE as error:  # a slope or a table that is none, and what else devices write
+        raise _not_renderable() from error
+    image = _placed(shown, how.viewport)
     if image.ndim == 3:
         image = np.ascontiguousarray(image[:, :, ::-1])  # OpenCV writes BGR
     options = [cv2.IMWRITE_JPEG_QUALITY, how.quality] if how.media_type == JPEG else []
     done, encoded = cv2.imencode(_SUFFIX[how.media_type], image, options)
     if not done:
-        raise Rejected("dicomweb.not-renderable", "This instance cannot be shown as a picture")
+        raise _not_renderable()
     return bytes(encoded.tobytes())
+
+
+def _not_renderable() -> Rejected:
+    return Rejected("dicomweb.not-renderable", "This instance cannot be shown as a picture")
 
 
 def _placed(image: Picture, viewport: Viewport | None) -> Picture:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
@@ -15,6 +16,7 @@ from polyclinic.core.errors import NotFound, Rejected
 from polyclinic.departments.archive.ports import KeptFile
 from polyclinic.departments.archive.store import SqlArchive
 from polyclinic.dicom.header import (
+    NATIVE,
     Header,
     Span,
     Walker,
@@ -22,9 +24,22 @@ from polyclinic.dicom.header import (
     read_file_meta,
     read_header,
 )
+from polyclinic.edges.decoding.isolated import Undecodable, decoders
 
 _PREFIX_BYTES = 12
 _READ_BYTES = 1024 * 1024
+_MOST_BYTES_A_PIXEL = 6
+_UNDECODABLE = (
+    AttributeError,
+    KeyError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    Undecodable,
+    ValueError,
+)
+"""What pydicom raises for missing plugins, broken streams and contradictory headers, and what is made of it."""
 
 
 def is_corrected(kept: KeptFile) -> bool:
@@ -160,11 +175,45 @@ def frame_arrays(
         raise NotFound("dicomweb.no-frame", f"The instance has no such frame: it has {count}")
     indices = [number - 1 for number in numbers]
     try:
-        with open_kept(archive, kept) as file:
-            yield from iter_pixels(cast("BinaryIO", file), indices=indices, raw=raw)
-    except (RuntimeError, ValueError, AttributeError, NotImplementedError, KeyError, TypeError) as error:
+        if kept.record.transfer_syntax_uid in NATIVE:
+            with open_kept(archive, kept) as file:
+                yield from iter_pixels(cast("BinaryIO", file), indices=indices, raw=raw)
+        else:
+            frame_bytes = kept.record.rows * (kept.record.columns or 0) * _MOST_BYTES_A_PIXEL
+            with _descriptor(archive, kept) as (file_number, offset, size):
+                yield from decoders.frames(file_number, offset, size, indices, raw=raw, frame_bytes=frame_bytes)
+    except (
+        MemoryError,
+        Rejected,
+        RuntimeError,
+        ValueError,
+        AttributeError,
+        NotImplementedError,
+        KeyError,
+        TypeError,
+    ) as error:
         # What pydicom raises for missing plugins, broken streams and contradictory headers
         raise Rejected("dicomweb.no-decoder", "This instance's pixels cannot be decoded: fetch it as stored") from error
+
+
+@contextmanager
+def _descriptor(archive: SqlArchive, kept: KeptFile) -> Iterator[tuple[int, int, int]]:
+    """The instance as it is given out, within an open file: descriptor, offset and size."""
+    if not is_corrected(kept):
+        with archive.opened(kept) as (descriptor, offset):
+            yield descriptor, offset, kept.record.size_bytes
+        return
+    descriptor = os.memfd_create("polyclinic-instance")
+    try:
+        size = 0
+        for piece in archive.stream(kept):
+            view = memoryview(piece)
+            while view:
+                written = os.write(descriptor, view)
+                size, view = size + written, view[written:]
+        yield descriptor, 0, size
+    finally:
+        os.close(descriptor)
 
 
 def pixel_span(archive: SqlArchive, kept: KeptFile) -> tuple[int, int] | None:

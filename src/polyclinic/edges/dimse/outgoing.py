@@ -13,8 +13,8 @@ from pydicom.filewriter import write_dataset
 from polyclinic.core.errors import Rejected
 from polyclinic.departments.archive.ports import KeptFile
 from polyclinic.departments.archive.store import SqlArchive
-from polyclinic.dicom.decompress import decompressed
 from polyclinic.dicom.header import DEFLATED_LE, EXPLICIT_LE, IMPLICIT_LE, HeaderError, read_file_meta
+from polyclinic.edges.decoding.isolated import decoders
 from polyclinic.edges.dimse.wire import FRAGMENT_BYTES
 
 CONVERTIBLE_FROM = frozenset({EXPLICIT_LE, DEFLATED_LE, IMPLICIT_LE})
@@ -121,7 +121,7 @@ def converted(outgoing: Outgoing, transfer_syntax_uid: str) -> bytes:
     """
     part10 = outgoing.whole()
     if outgoing.transfer_syntax_uid not in CONVERTIBLE_FROM:
-        part10 = decompressed(part10)
+        part10 = decoders.decompressed(part10)
     try:
         dataset = dcmread(BytesIO(part10))
         out = DicomBytesIO()
