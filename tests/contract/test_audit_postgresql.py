@@ -16,7 +16,7 @@ from sqlalchemy import Engine, update
 
 from polyclinic.departments.access import audit_store
 from polyclinic.departments.access.audit import Damage
-from polyclinic.departments.access.audit_store import Ledger, ledger
+from polyclinic.departments.access.audit_store import Ledger, Question, ledger
 from polyclinic.departments.workitems import tables
 from polyclinic.departments.workitems.contracts import State
 from polyclinic.departments.workitems.store import Refused, WorkitemStore
@@ -82,6 +82,7 @@ def test_writers_at_once_make_one_chain_and_damage_is_found(engine: Engine) -> N
     with engine.begin() as connection:
         connection.execute(update(ledger).where(ledger.c.sequence == 77).values(address="192.0.2.9"))
     assert [(p.sequence, p.damage) for p in kept.verify().problems] == [(77, Damage.EDITED)]
+    assert kept.find(Question(study_instance_uids=("a\0",), patients=(("b\0", "\ud800"),), agent_id="c\0")) == ()
 
 
 def test_of_many_who_claim_one_gets_the_work(engine: Engine) -> None:

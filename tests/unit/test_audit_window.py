@@ -95,6 +95,16 @@ def test_after_its_window_a_read_is_a_new_one(recorder: Recorder, kept: Kept, cl
     ] == ["", "1", ""]
 
 
+def test_what_is_no_uid_is_recorded_without_asking_whose_it_is(kept: Kept) -> None:
+    def ask(study: str) -> None:
+        raise AssertionError(study)
+
+    recorder = Recorder(kept.append, patient_of=ask)
+    for study in ("a\0b", "../x", "", "' OR 1=1"):
+        recorder.record(read(study=study))
+    assert [one.study_instance_uid for one in kept.entries] == ["a\0b", "../x", "", "' OR 1=1"]
+
+
 def test_sessions_and_studies_are_told_apart(recorder: Recorder, kept: Kept) -> None:
     for key in ("a", "b"):
         for study in ("1.2.3", "1.2.4"):

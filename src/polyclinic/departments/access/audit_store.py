@@ -216,14 +216,17 @@ def _conditions(question: Question) -> list[Any]:
     wanted: list[Any] = []
     about: list[Any] = []
     if question.study_instance_uids:
-        about.append(column.study_instance_uid.in_(question.study_instance_uids))
-    about += [and_(column.patient_id == patient, column.issuer == issuer) for patient, issuer in question.patients]
+        about.append(column.study_instance_uid.in_(list(map(_text, question.study_instance_uids))))
+    about += [
+        and_(column.patient_id == _text(patient), column.issuer == _text(issuer))
+        for patient, issuer in question.patients
+    ]
     if about:
         wanted.append(or_(*about))
     if question.agent_id:
-        wanted.append(column.agent_id == question.agent_id)
+        wanted.append(column.agent_id == _text(question.agent_id))
     if question.action:
-        wanted.append(column.action == question.action)
+        wanted.append(column.action == _text(question.action))
     if question.since is not None:
         wanted.append(column.at_us >= microseconds(question.since))
     if question.until is not None:

@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from polyclinic.core.audit import AuditEntry
 from polyclinic.core.errors import PolyclinicError, Unavailable
+from polyclinic.core.ids import is_uid_lenient
 from polyclinic.departments.access.audit import bounded
 
 log = logging.getLogger(__name__)
@@ -172,7 +173,8 @@ class Recorder:
         return [_summary(known) for known in ended if known.count > 1]
 
     def _about_patient(self, entry: AuditEntry) -> AuditEntry:
-        if not entry.study_instance_uid or entry.patient_id:
+        # What was asked for need not be a UID at all, and then no database need be asked about it.
+        if entry.patient_id or not is_uid_lenient(entry.study_instance_uid):
             return entry
         patient = self._patient_of(entry.study_instance_uid)
         return entry if patient is None else replace(entry, patient_id=patient[0], issuer=patient[1])

@@ -68,6 +68,8 @@ class _Checker:
                     raise _bad("has a person name that is no object of component groups")
             elif not isinstance(value, str | int | float | None):
                 raise _bad("has a value that is neither text nor number")
+            elif isinstance(value, str) and "\0" in value:
+                raise _bad("has a value with a NUL")
 
 
 def _bad(what: str) -> Rejected:

@@ -25,7 +25,7 @@ from polyclinic.departments.workitems.contracts import (
     WorkitemQuery,
 )
 from polyclinic.departments.workitems.matching import matches
-from polyclinic.departments.workitems.subscriptions import announce
+from polyclinic.departments.workitems.subscriptions import announce, check_uid
 from polyclinic.departments.workitems.tables import item
 
 Writing = Callable[[Engine], AbstractContextManager[Connection]]
@@ -96,6 +96,7 @@ class WorkitemStore:
 
     def get(self, uid: str) -> Workitem:
         """Raises `NotFound` (``workitems.no-workitem``)."""
+        check_uid(uid)
         with self.engine.connect() as connection:
             row = connection.execute(select(item).where(item.c.uid == uid)).mappings().first()
         return _workitem(row)
@@ -225,6 +226,7 @@ class WorkitemStore:
             return float(connection.execute(newest).scalar() or 0.0)
 
     def _locked(self, connection: Connection, uid: str) -> Workitem:
+        check_uid(uid)
         row = connection.execute(select(item).where(item.c.uid == uid).with_for_update()).mappings().first()
         return _workitem(row)
 

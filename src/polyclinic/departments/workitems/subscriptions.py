@@ -11,6 +11,7 @@ import orjson
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from polyclinic.core.errors import NotFound
+from polyclinic.core.ids import is_uid_lenient
 from polyclinic.departments.workitems import rules
 from polyclinic.departments.workitems.contracts import (
     EVENT_SOP_CLASS_UID,
@@ -147,6 +148,7 @@ class Subscriptions:
         NotFound
             ``workitems.no-subscription``.
         """
+        check_uid(workitem_uid)
         with self._writing(self._engine) as connection:
             changed = connection.execute(
                 update(subscription)
@@ -170,9 +172,16 @@ class Subscriptions:
             connection.execute(delete(event).where(event.c.number.in_(numbers)))
 
 
+def check_uid(workitem_uid: str) -> None:
+    """Raise `NotFound` (``workitems.no-workitem``) for what cannot be a workitem's UID."""
+    if not is_uid_lenient(workitem_uid):
+        raise NotFound("workitems.no-workitem", "There is no such workitem; search again")
+
+
 def _state_of(connection: Connection, workitem_uid: str) -> str:
     if workitem_uid in WELL_KNOWN:
         return ""
+    check_uid(workitem_uid)
     state = connection.execute(select(item.c.state).where(item.c.uid == workitem_uid)).scalar()
     if state is None:
         raise NotFound("workitems.no-workitem", "There is no such workitem; search again")

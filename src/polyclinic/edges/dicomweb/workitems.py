@@ -166,7 +166,10 @@ def parse_keys(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     Rejected
         ``workitems.bad-query``.
     """
-    return {".".join(_tag(part) for part in name.split(".")): value[:256] for name, value in pairs}
+    keys = {".".join(_tag(part) for part in name.split(".")): value[:256] for name, value in pairs}
+    if any("\0" in value for value in keys.values()):
+        raise Rejected("workitems.bad-query", "A query parameter has a NUL in it")
+    return keys
 
 
 def _tag(name: str) -> str:
