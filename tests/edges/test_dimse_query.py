@@ -248,6 +248,44 @@ def test_a_key_that_is_not_known_is_left_out_and_told(findscu: Callable[..., Fou
     assert "WarningUnsupportedOptionalKeys" not in findscu("QueryRetrieveLevel=STUDY", "StudyInstanceUID").said
 
 
+REQUEST = "RequestAttributesSequence[0]."
+
+
+@needs_dcmtk
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        (f"{REQUEST}ScheduledProcedureStepID=SPS-1", ["1"]),
+        (f"{REQUEST}ScheduledProcedureStepID=SPS-*", ["1", "2"]),
+        (f"{REQUEST}RequestedProcedureDescription=胸*", ["2"]),
+        (f"{REQUEST}ScheduledProtocolCodeSequence[0].CodeValue=C-2", ["2"]),
+        (f"{REQUEST}ScheduledProtocolCodeSequence[0].CodeValue=C-3", []),
+        (f"{REQUEST}ScheduledProcedureStepID", ["1", "2", "3"]),
+    ],
+)
+def test_sequences_are_matched_and_returned(
+    findscu: Callable[..., Found], archive: SqlArchive, part10: Make, key: str, expected: list[str]
+) -> None:
+    for number in (1, 2):
+        code, item = Dataset(), Dataset()
+        code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = f"C-{number}", "99X", "code"
+        item.ScheduledProcedureStepID, item.RequestedProcedureID = f"SPS-{number}", f"RP-{number}"
+        item.RequestedProcedureDescription = "胸部" if number == 2 else "Chest"
+        item.ScheduledProtocolCodeSequence = [code]
+        archive.store(part10(study="7", series=str(number), RequestAttributesSequence=[item]), source="TEST")
+    archive.store(part10(study="7", series="3"), source="TEST")
+    study = "StudyInstanceUID=" + stable_uid("study", "7")
+    keys = ("QueryRetrieveLevel=SERIES", study, "SeriesInstanceUID", "SpecificCharacterSet=ISO_IR 192", key)
+    found = findscu(*keys)
+    assert sorted(one.SeriesNumber for one in findscu(*keys, "SeriesNumber")) == [int(one) for one in expected], (
+        found.said
+    )
+    assert "WarningUnsupportedOptionalKeys" not in found.said
+    for one in found:
+        items = list(one.RequestAttributesSequence)
+        assert all(len(item) == 1 for item in items), "only what was asked for"
+
+
 @needs_dcmtk
 def test_findscu_cancels(findscu: Callable[..., Found], archive: SqlArchive, part10: Make) -> None:
     for number in range(10, 60):

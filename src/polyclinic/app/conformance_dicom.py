@@ -18,6 +18,7 @@ from polyclinic.edges.dimse import negotiation, performed_rules
 from polyclinic.edges.dimse.association import Policy
 from polyclinic.edges.dimse.commitment_store import FAILURE_REASONS
 from polyclinic.edges.dimse.outgoing import CONVERTIBLE_FROM, DECODABLE, instead_of
+from polyclinic.edges.dimse.sequence_keys import MOST_OPENED
 from polyclinic.edges.dimse.statuses import MEANINGS
 from polyclinic.edges.dimse.syntaxes import (
     COMMITMENT_PUSH,
@@ -165,9 +166,10 @@ def _query_retrieve() -> Section:
         title="Query and retrieve",
         text=(
             "Single value, list of UIDs, wildcard (`*`, `?`), range and universal matching. Person names match without "
-            "regard to case and accents, and by each component group. Attributes that are not listed are left out of "
-            "the answer and told by status FF01. Extended negotiation: relational queries, and combined matching of "
-            "date and time, when asked for.",
+            "regard to case and accents, and by each component group. Sequences, such as Request Attributes Sequence, "
+            f"are matched and returned below patient level by opening the first instance, of at most {MOST_OPENED} "
+            "entities a query. Other attributes that are not listed are left out of the answer and told by status "
+            "FF01. Extended negotiation: relational queries, and combined matching of date and time, when asked for.",
             "C-GET and C-MOVE take unique keys only, and lists of UIDs at the level asked for. C-MOVE sends to "
             "configured destinations.",
         ),

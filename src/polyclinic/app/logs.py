@@ -17,8 +17,9 @@ def start_logging(level: str) -> None:
     # Loggers of libraries that write identifiers of patients or a line a request.
     for name in ("pynetdicom", "uvicorn.access", "httpx", "dbos", "fontTools"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # pydicom quotes the values it complains about, and says so twice
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    # pydicom quotes the values it complains about, and sets its level itself when it is imported
+    logging.getLogger("pydicom").addHandler(logging.NullHandler())
+    logging.getLogger("pydicom").propagate = False
     warnings.filterwarnings("ignore", category=UserWarning)
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),

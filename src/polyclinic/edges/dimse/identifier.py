@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from struct import pack
 from typing import Any
@@ -76,6 +76,19 @@ def read_identifier(
         others=keys.others,
         character_sets=tuple(term.strip() for term in terms.split("\\")) if terms else (),
     )
+
+
+def read_sequences(
+    data: bytes | memoryview, transfer_syntax_uid: str, keywords: Collection[str]
+) -> dict[str, tuple[Keys, ...]]:
+    """Items of some sequences of a dataset, by keyword; raises `BadIdentifier`."""
+    try:
+        header = read_header(data, transfer_syntax_uid)
+        encodings = encodings_of(header.text(CHARACTER_SET).encode("ascii", "replace"))
+        wanted = {tag: span for tag, span in header.elements.items() if keyword_for_tag(tag) in keywords}
+        return _keys(Walker(header.data, header.encoding), wanted, encodings, depth=0).sequences
+    except HeaderError as error:
+        raise BadIdentifier(error.reason) from error
 
 
 def _keys(walker: Walker, elements: dict[int, Span], encodings: Sequence[str], *, depth: int) -> Keys:

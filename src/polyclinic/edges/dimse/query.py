@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -14,7 +14,8 @@ from polyclinic.departments.archive.matching import DATES, INTEGERS, TIMES, UIDS
 from polyclinic.departments.archive.search import Level, Query, keys_of, matches, returned_by
 from polyclinic.departments.archive.store import SqlArchive
 from polyclinic.edges.dimse.conversation import Answer, Conversation, Request
-from polyclinic.edges.dimse.identifier import BadIdentifier, Identifier, encode_identifier, read_identifier
+from polyclinic.edges.dimse.identifier import BadIdentifier, Identifier, Keys, encode_identifier, read_identifier
+from polyclinic.edges.dimse.sequence_keys import MOST_OPENED, sequences_of
 from polyclinic.edges.dimse.statuses import (
     CANCELLED,
     MISTYPED_ARGUMENT,
@@ -49,6 +50,10 @@ class Mismatch(ValueError):
     """An identifier that does not fit the information model; the message holds no patient data."""
 
 
+class TooMany(Exception):
+    """More entities would have to be opened than are for one query."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """A checked request: what to match, and what to return of each match."""
@@ -57,6 +62,7 @@ class Asked:
     query: Query
     attributes: tuple[str, ...]
     """Keywords that the index knows."""
+    sequences: Mapping[str, Sequence[Keys]]
     is_partial: bool
     """Whether a key is not known, or has a value that is not matched (status FF01)."""
 
@@ -95,15 +101,17 @@ def asked(identifier: Identifier, request: Request, *, limit: int) -> Asked:
     matched, known = keys_of(level), returned_by(level)
     wanted = {k for k in identifier.keys if k not in _ANSWERED_HERE | _IGNORED}
     not_matched = {k for k in wanted - matched if not is_universal(identifier.keys[k])}
+    unmatched = identifier.sequences if level is Level.PATIENT else {}
     return Asked(
         level=level,
+        sequences={} if unmatched else identifier.sequences,
         query=Query(
             matches={k: v for k, v in identifier.keys.items() if k in matched and v},
             limit=limit,
             combined_times=request.context.combined_times,
         ),
         attributes=tuple(sorted(wanted & known | _always(level, request.context.abstract_syntax))),
-        is_partial=identifier.others or bool(identifier.sequences) or bool(wanted - known) or bool(not_matched),
+        is_partial=identifier.others or bool(unmatched) or bool(wanted - known) or bool(not_matched),
     )
 
 
@@ -154,8 +162,15 @@ def find(
     pending = PENDING_OPTIONAL_KEYS if wanted.is_partial else PENDING
 
     def responses(rows: Iterator[RowMapping]) -> Iterator[Answer]:
-        for row in rows:
-            values = _values(row, wanted.level, identifier, ae_title)
+        for opened, row in enumerate(rows):
+            sequences: dict[str, object] | None = {}
+            if wanted.sequences:
+                if opened == MOST_OPENED:
+                    raise TooMany
+                sequences = sequences_of(archive, wanted.level, row, wanted.sequences)
+            if sequences is None:
+                continue
+            values = [*_values(row, wanted.level, identifier, ae_title), *sequences.items()]
             dataset = encode_identifier(
                 values, request.context.transfer_syntax, identifier.character_sets, character_sets
             )
@@ -170,6 +185,8 @@ def find(
                     break
                 conversation.respond(answer)
                 count += 1
+    except TooMany:
+        status = TOO_MANY_MATCHES
     except SQLAlchemyError as error:
         log.warning("dimse.find-failed", peer=request.peer, level=wanted.level, error=type(error).__name__)
         return UNABLE
