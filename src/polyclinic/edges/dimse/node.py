@@ -103,7 +103,7 @@ class DimseNode:
             host=self._host,
             port=self.port,
             tls_port=self.tls_port,
-            services=sorted(self._sources.services),
+            services=sorted(str(one) for one in self._sources.services),
         )
 
     def stop(self) -> None:
