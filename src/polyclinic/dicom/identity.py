@@ -8,7 +8,7 @@ import warnings
 from datetime import UTC, datetime
 
 from pydicom import config, dcmread
-from pydicom.charset import encode_string, python_encoding
+from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset
 from pydicom.filewriter import dcmwrite
 from pydicom.sequence import Sequence
@@ -87,7 +87,6 @@ def _fits(dataset: Dataset, patient: Patient) -> bool:
     if named in (None, "") or not isinstance(named, str) or named not in python_encoding:
         return False
     try:
-        encode_string(text, [python_encoding[named]])
         text.encode(python_encoding[named])
     except (UnicodeError, LookupError):
         return False
