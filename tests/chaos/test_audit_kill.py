@@ -37,7 +37,7 @@ def test_what_was_answered_is_there_and_the_chain_is_whole(tmp_path: Path) -> No
     metadata.create_all(engine)
     ledger, chance = Ledger(engine, writing), random.Random(7)
     answered: set[str] = set()
-    for life in range(4):
+    for life in range(2):
         # Two processes write at once; one is killed while the other goes on.
         said = [tmp_path / f"{life}-{n}.txt" for n in range(2)]
         writers = [
@@ -57,6 +57,6 @@ def test_what_was_answered_is_there_and_the_chain_is_whole(tmp_path: Path) -> No
         verification = ledger.verify()
         assert verification.intact, verification.problems
     kept = [one.entry.agent_id for one in ledger.entries()]
-    assert len(answered) > 50
+    assert len(answered) > 20
     assert answered <= set(kept)
     assert len(kept) == len(set(kept))
