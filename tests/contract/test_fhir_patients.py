@@ -172,10 +172,26 @@ def test_conditional_create_makes_one(fhir: Fhir) -> None:
     assert fhir.post("/Patient", patient("COND-2"), If_None_Exist="birthdate=1960-01-02").status_code == 412
 
 
+def test_many_conditional_creates_at_once_make_one(fhir: Fhir) -> None:
+    answers: list[int] = []
+
+    def create() -> None:
+        condition = f"identifier={MRN}|COND-9"
+        answers.append(fhir.post("/Patient", patient("COND-9"), If_None_Exist=condition).status_code)
+
+    threads = [threading.Thread(target=create) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answers) == [200, 200, 200, 200, 201]
+
+
 def test_a_merge_reaches_orders_and_other_results(house: FhirHouse, fhir: Fhir) -> None:
     prior = made(fhir.post("/Patient", patient("MRG-1")))
     into = made(fhir.post("/Patient", patient("MRG-2")))
     ordered = made(fhir.post("/ServiceRequest", order(prior["id"], "MRG-ORDER")))
+    value = made(fhir.post("/Observation", lab(prior["id"])))
     link = {"other": {"reference": f"Patient/{into['id']}"}, "type": "replaced-by"}
     merged = fhir.put(f"/Patient/{prior['id']}", prior | {"link": [link]}, If_Match='W/"1"')
     assert merged.status_code == 200, merged.text
@@ -186,6 +202,8 @@ def test_a_merge_reaches_orders_and_other_results(house: FhirHouse, fhir: Fhir) 
     assert fhir.ids(f"/ServiceRequest?patient={into['id']}") == [ordered["id"]]
     assert fhir.ids(f"/ServiceRequest?patient={prior['id']}") == [ordered["id"]]
     assert fhir.ids("/ServiceRequest?patient.identifier=MRG-2") == [ordered["id"]]
+    for path in (f"/Observation?patient={into['id']}", f"/Observation?patient={prior['id']}"):
+        assert fhir.ids(path) == [value["id"]]
     assert fhir.ids(f"/Patient?link={into['id']}") == [prior["id"]]
     assert fhir.put(f"/Patient/{prior['id']}", merged.json() | {"gender": "other"}).status_code == 409
     surviving = house.services.record.surviving(PatientKey(patient_id="MRG-1", issuer="SITE-A"))

@@ -321,3 +321,17 @@ def test_the_centuries_at_the_edge_are_read() -> None:
     assert parse_moment("0001-01-01") is not None
     assert stretch("9998").high_us > stretch("9997").high_us
     assert timedelta(microseconds=stretch("2024-02").high_us - stretch("2024-02").low_us) == timedelta(days=29)
+
+
+@pytest.mark.parametrize(
+    ("element", "value"),
+    [("identifier", [None]), ("name", [{"given": "x"}]), ("contained", [None]), ("extension", [None])],
+)
+def test_nothing_but_a_primitive_may_be_null(element: str, value: object) -> None:
+    assert faults_of({"resourceType": "Patient", element: value}, "Patient")
+    assert (
+        faults_of(
+            {"resourceType": "Patient", "name": [{"given": [None, "x"], "_given": [{"id": "a"}, None]}]}, "Patient"
+        )
+        == []
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -18,6 +20,7 @@ from polyclinic.departments.reading.desk import Desk
 from polyclinic.departments.reading.tables import agent_run
 from polyclinic.departments.records.resource_store import ResourceStore
 from polyclinic.departments.records.store import SqlRecord
+from polyclinic.departments.records.writing import writing
 from polyclinic.edges.fhir_http.device_source import agent_devices, endpoints
 from polyclinic.edges.fhir_http.foreign_source import ForeignSource
 from polyclinic.edges.fhir_http.order_source import OrderSource
@@ -32,7 +35,7 @@ from polyclinic.edges.sql.joined import one_transaction
 from polyclinic.fhir.json_text import Json
 
 
-def fhir_library(engine: Engine, desk: Desk, agents: Mapping[str, InstalledAgent]) -> Library:
+def fhir_library(engine: Engine, desk: Desk, agents: Mapping[str, InstalledAgent], versions: AgentVersions) -> Library:
     """Everything that FHIR can read, on one engine."""
     record, resources = SqlRecord(engine), ResourceStore(engine)
     ids = PatientIds(engine, record, resources)
@@ -48,30 +51,55 @@ def fhir_library(engine: Engine, desk: Desk, agents: Mapping[str, InstalledAgent
             ReportSource(engine, studies, desk, orders),
             ForeignSource("DiagnosticReport", resources),
         ],
-        "Device": [agent_devices(manifests, lambda: agent_versions(engine)), ForeignSource("Device", resources)],
+        "Device": [agent_devices(manifests, versions), ForeignSource("Device", resources)],
         "Endpoint": [endpoints(), ForeignSource("Endpoint", resources)],
     }
     return Library(own, ids)
 
 
-def agent_versions(engine: Engine) -> Sequence[tuple[str, str, str]]:
-    """(id, version, title) of every agent version that ran here."""
-    with engine.connect() as connection:
-        found = connection.execute(select(agent_run.c.task).distinct()).scalars().all()
-    tasks = [from_plain(Task, orjson.loads(text)) for text in found]
-    return sorted({(task.agent_id, task.agent_version, task.agent_title) for task in tasks})
+_REMEMBERED_S = 60.0
+
+
+class AgentVersions:
+    """(id, version, title) of every agent version that ran here; looked up anew once a minute.
+
+    Installed versions are known by their manifests, so only those that were taken away have to be found here.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._known: tuple[tuple[str, str, str], ...] = ()
+        self._looked_at = -_REMEMBERED_S
+
+    def __call__(self) -> Sequence[tuple[str, str, str]]:
+        """See the class."""
+        with self._lock:
+            if time.monotonic() - self._looked_at >= _REMEMBERED_S:
+                self._known = self._look()
+                self._looked_at = time.monotonic()
+            return self._known
+
+    def _look(self) -> tuple[tuple[str, str, str], ...]:
+        with self._engine.connect() as connection:
+            found = connection.execute(select(agent_run.c.task).distinct()).scalars().all()
+        tasks = [from_plain(Task, orjson.loads(text)) for text in found]
+        return tuple(sorted({(task.agent_id, task.agent_version, task.agent_title) for task in tasks}))
 
 
 def fhir_service(engine: Engine, desk: Desk, agents: Mapping[str, InstalledAgent]) -> Service:
     """FHIR's interactions on the main database."""
 
+    versions = AgentVersions(engine)
+
     @contextmanager
     def open_unit() -> Iterator[Unit]:
-        with one_transaction(engine) as joined:
-            library = fhir_library(joined, desk, agents)
+        # The record has one writer at a time: a version that is read here still holds when it is replaced
+        with one_transaction(engine) as joined, writing(joined):
+            library = fhir_library(joined, desk, agents, versions)
             yield Unit(record=SqlRecord(joined), resources=library.ids.resources, library=library)
 
-    return Service(library=fhir_library(engine, desk, agents), open_unit=open_unit)
+    return Service(library=fhir_library(engine, desk, agents, versions), open_unit=open_unit)
 
 
 def fhir_routes(

@@ -92,7 +92,7 @@ def _element(value: object, element: Element, path: str) -> Iterator[Fault]:
     if not value:
         yield Fault(path=path, text="the array is empty; leave it out")
     for position, inner in enumerate(value):
-        if inner is not None:  # a place that only its extension beside it fills
+        if inner is not None or element.type[0].isupper():  # None: only an extension beside it is there
             yield from _single(inner, element, f"{path}[{position}]")
 
 

@@ -96,6 +96,10 @@ Device.version type:CodeableConcept component:Identifier value:string!
 Device.property type:CodeableConcept! valueQuantity:Quantity* valueCode:CodeableConcept*
 Endpoint identifier:Identifier* status:code! connectionType:Coding! name:string managingOrganization:Reference
  contact:ContactPoint* period:Period payloadType:CodeableConcept*! payloadMimeType:code* address:url! header:string*
+Practitioner identifier:Identifier* active:boolean name:HumanName* telecom:ContactPoint* address:Address*
+ gender:code birthDate:date photo:Attachment* qualification:Practitioner.qualification*
+ communication:CodeableConcept*
+Practitioner.qualification identifier:Identifier* code:CodeableConcept! period:Period issuer:Reference
 Bundle identifier:Identifier type:code! timestamp:instant total:unsignedInt link:Bundle.link* entry:Bundle.entry*
  signature:Signature
 Bundle.link relation:string! url:uri!
@@ -128,6 +132,7 @@ _ELEMENT_ELEMENTS = "id:string extension:Extension*"
 _EVENT_STATUS = "registered preliminary final amended corrected cancelled entered-in-error unknown"
 _CODES = {
     "Patient.gender": "male female other unknown",
+    "Practitioner.gender": "male female other unknown",
     "Patient.contact.gender": "male female other unknown",
     "Patient.link.type": "replaced-by replaces refer seealso",
     "HumanName.use": "usual official temp nickname anonymous old maiden",
@@ -181,7 +186,7 @@ def elements(type_name: str) -> dict[str, Element] | None:
         return None
     if type_name == "Bundle":
         common = _BUNDLE_ELEMENTS
-    elif type_name in RESOURCES:
+    elif type_name in (*RESOURCES, "Practitioner"):
         common = _RESOURCE_ELEMENTS
     elif type_name == "Timing" or ("." in type_name and type_name != "Timing.repeat"):
         common = f"{_ELEMENT_ELEMENTS} modifierExtension:Extension*"

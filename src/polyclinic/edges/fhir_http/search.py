@@ -92,7 +92,7 @@ class Library:
         )
 
     def resolved(self, search: Search) -> Search:
-        """The search with chains followed and patients who were merged replaced by the surviving ones."""
+        """The search with chains followed, and patients joined by those who were merged with them."""
         return replace(search, criteria=tuple(self._resolved(one) for one in search.criteria))
 
     def _resolved(self, one: Criterion) -> Criterion:
@@ -107,11 +107,12 @@ class Library:
         if one.parameter.name == "link":
             return one
         targets = [v for v in one.values if isinstance(v, Target)]
-        keys = self.ids.resources.keys_of([v.resource_id for v in targets])
-        now = {old: self.ids.id(key) for old, key in keys.items()}
-        return replace(
-            one, values=tuple(replace(v, resource_id=now.get(v.resource_id, v.resource_id)) for v in targets)
-        )
+        named = [v.resource_id for v in targets]
+        keys = self.ids.resources.keys_of(named).values()
+        # What other systems sent before a merge still names the identity that was given up
+        same = self.ids.resources.ids_of(self.ids.lineage([self.ids.id(key) for key in keys])).values()
+        ids = dict.fromkeys([*named, *same])
+        return replace(one, values=tuple(Target(resource_type="Patient", resource_id=i) for i in ids))
 
     def _first(self, resource_type: str, resource_id: str, ask: Any) -> Any:
         missing: NotFound | None = None

@@ -164,7 +164,7 @@ class Writer:
                 "fhir.duplicate", "A patient with this identifier is there; update it, or create with If-None-Exist"
             )
         after = patient_json.record_of_patient(resource, key, kept)
-        record.put_patient(after, source=SOURCE, at=at, expected_version=kept.version if kept else 0)
+        record.put_patient(after, source=SOURCE, at=at, expected_version=expected)
         for link in resource.get("link", []):
             remarks += self._link(key, link, at)
         resource_id = self.unit.resources.ids_of([key])[key]
