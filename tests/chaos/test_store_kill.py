@@ -19,36 +19,81 @@ from pydicom import dcmread
 
 from polyclinic.core.errors import Unavailable
 from polyclinic.core.ids import stable_uid
+from polyclinic.departments.archive.scrub import Scrub
 from polyclinic.departments.archive.store import SqlArchive
 from polyclinic.edges.dimse.sender import Peer, Sender
 
-ROUNDS = 10
 SENDERS = 4
 RECEIVER = """
-import signal, sys
+import os, signal, sys
 from pathlib import Path
 from polyclinic.departments.archive.schema import metadata
 from polyclinic.departments.archive.store import SqlArchive
 from polyclinic.edges.dimse.node import DimseNode
 from polyclinic.edges.sql.engine import open_engine
-folder = Path(sys.argv[1])
-engine = open_engine(f"sqlite:///{folder / 'index.db'}")
-metadata.create_all(engine)
-DimseNode(SqlArchive(engine, folder / "segments", segment_bytes=4_000_000), port=int(sys.argv[2])).start()
-signal.pause()
+folder, port = Path(sys.argv[1]), int(sys.argv[2])
+
+
+def receive():
+    engine = open_engine(f"sqlite:///{folder / 'index.db'}")
+    metadata.create_all(engine)
+    DimseNode(SqlArchive(engine, folder / "segments", segment_bytes=4_000_000), port=port).start()
+    signal.pause()
+
+
+for line in sys.stdin:  # each life is a fork, so that only the first one pays for the imports
+    life = os.fork()
+    if life == 0:
+        receive()
+    print(life, flush=True)
+    os.waitpid(life, 0)
+    print("ended", flush=True)
 """
 
 
-def start_receiver(folder: Path, port: int) -> subprocess.Popen[bytes]:
-    receiver = subprocess.Popen([sys.executable, "-c", RECEIVER, str(folder), str(port)], stdout=subprocess.DEVNULL)
-    end = time.monotonic() + 30
-    while time.monotonic() < end:
-        assert receiver.poll() is None, "the receiver did not start"
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return receiver
-        time.sleep(0.05)
-    raise AssertionError("the receiver does not listen")
+class Receivers:
+    """One receiver after the other on the same folder and port."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self._port = port
+        self._parent = subprocess.Popen(
+            [sys.executable, "-c", RECEIVER, str(folder), str(port)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def start(self) -> int:
+        """Begin a life; returns its process id once it listens."""
+        assert self._parent.stdin is not None
+        self._parent.stdin.write("\n")
+        self._parent.stdin.flush()
+        life = int(self._said())
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self._port)) == 0:
+                    return life
+            time.sleep(0.005)
+        raise AssertionError("the receiver does not listen")
+
+    def kill(self, life: int) -> None:
+        os.kill(life, signal.SIGKILL)
+        while self._said() != "ended":
+            pass
+
+    def close(self) -> None:
+        self._parent.kill()
+        self._parent.wait()
+
+    def _said(self) -> str:
+        assert self._parent.stdout is not None
+        while True:
+            line = self._parent.stdout.readline()
+            assert line, "the receiver's parent has ended"
+            if line.strip().isdigit() or line.strip() == "ended":  # anything else is its log
+                return line.strip()
 
 
 def send_until_lost(port: int, files: list[bytes], answered: list[str]) -> None:
@@ -64,8 +109,9 @@ def send_until_lost(port: int, files: list[bytes], answered: list[str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize(("rounds", "columns"), [(10, 128), (50, 16)], ids=["10 large", "50 small"])
 def test_killed_receiver_keeps_what_it_answered(
-    tmp_path: Path, part10: Callable[..., bytes], open_archive: Callable[..., SqlArchive]
+    tmp_path: Path, part10: Callable[..., bytes], open_archive: Callable[..., SqlArchive], rounds: int, columns: int
 ) -> None:
     seed = int(os.environ.get("POLYCLINIC_CHAOS_SEED", time.time_ns() % 1_000_000))
     chance = random.Random(seed)
@@ -85,23 +131,27 @@ def test_killed_receiver_keeps_what_it_answered(
         port = int(probe.getsockname()[1])
     acknowledged: set[str] = set()
     next_file = dict.fromkeys(files, 0)
-    for _ in range(ROUNDS):
-        receiver = start_receiver(tmp_path, port)
+    receivers = Receivers(tmp_path, port)
+    for _ in range(rounds):
+        life = receivers.start()
         answered: dict[int, list[str]] = {sender: [] for sender in files}
         threads = [
             threading.Thread(target=send_until_lost, args=(port, files[s][next_file[s] :], answered[s])) for s in files
         ]
         for thread in threads:
             thread.start()
-        time.sleep(chance.uniform(0.02, 0.25))
-        receiver.send_signal(signal.SIGKILL)
-        receiver.wait()
+        time.sleep(chance.uniform(0.01, 0.25))
+        receivers.kill(life)
         for thread in threads:
             thread.join()
         for sender, uids in answered.items():
             acknowledged |= set(uids)
             next_file[sender] = (next_file[sender] + len(uids)) % len(files[sender])
+    receivers.close()
     archive = open_archive(tmp_path)
+    scrub = Scrub(archive.engine, archive.segments.folder)
+    list(scrub.run())
+    assert scrub.result.problems == [], f"seed {seed}"
     kept = {record.sop_instance_uid: record for record in archive.instances(stable_uid("study", "1"))}
     assert acknowledged, f"nothing was answered, so nothing was tried (seed {seed})"
     assert acknowledged <= set(kept), f"seed {seed}"
