@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
@@ -17,6 +16,9 @@ from fastapi.testclient import TestClient
 from pydicom import dcmread
 
 from polyclinic.core.ids import stable_uid
+from polyclinic.core.people import Patient
+from polyclinic.departments.archive.contracts import IdentityCorrection
+from polyclinic.departments.archive.corrections import follow
 from polyclinic.departments.archive.store import SqlArchive
 from polyclinic.edges.dicomweb import search
 from polyclinic.edges.dicomweb.router import dicomweb_router
@@ -147,39 +149,41 @@ def test_some_instances_that_cannot_be_had_are_left_out(web: TestClient, archive
     assert answer.content.count(b"Content-Type: application/dicom") == 1
 
 
-@dataclass(frozen=True)
-class Corrected:
-    """A kept file whose patient was put right after it was kept, as the archive will hand it out."""
+def test_a_correction_reaches_every_form(web: TestClient, archive: SqlArchive, part10: Make) -> None:
+    before = part10()
+    archive.store(before, source="T")
+    right = Patient(
+        patient_id="P-RIGHT", name="Somebody^With^A^Much^Longer^Name", birth_date=None, sex="F", issuer="SITE-A"
+    )
+    change = IdentityCorrection(
+        patient_id="P-1",
+        issuer="SITE-A",
+        before=None,
+        patient=right,
+        merged=True,
+        site_issuer="SITE-A",
+        source="HL7 ADT^A40",
+        at=datetime(2026, 1, 3, tzinfo=UTC),
+    )
+    tag = get(web, ONE, "application/dicom").headers["etag"]
+    assert follow(archive.engine, change) == (STUDY,)
 
-    kept: Any
-    corrected: str = "c1"
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.kept, name)
-
-
-def test_a_correction_reaches_every_form(
-    web: TestClient, archive: SqlArchive, part10: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    archive.store(part10(), source="T")
-    new = part10(PatientName="Somebody^With^A^Much^Longer^Name", PatientID="P-RIGHT")
-    of_archive, all_of_archive = archive.kept_file, archive.kept_files
-
-    def pieces(_: object) -> Iterator[bytes]:
-        yield from (new[start : start + 100] for start in range(0, len(new), 100))
-
-    monkeypatch.setattr(archive, "kept_file", lambda uid: Corrected(of_archive(uid)))
-    monkeypatch.setattr(archive, "kept_files", lambda *a, **k: tuple(map(Corrected, all_of_archive(*a, **k))))
-    monkeypatch.setattr(archive, "stream", pieces)
-    assert get(web, ONE, "application/dicom").content == new
-    assert get(web, ONE, "application/dicom", Range="bytes=150-449").content == new[150:450]
-    assert new in get(web, f"{ROOT}/studies/{STUDY}", "*/*").content
+    answer = get(web, ONE, "application/dicom", If_None_Match=tag)
+    new = answer.content
+    assert answer.status_code == 200
+    assert (dcmread(BytesIO(new)).PatientID, int(answer.headers["content-length"])) == ("P-RIGHT", len(new))
+    assert dcmread(BytesIO(new)).PatientName == right.name
+    assert get(web, ONE, "application/dicom", Range="bytes=150-1449").content == new[150:1450]
+    assert get(web, ONE, "application/dicom", Range="bytes=-120").content == new[-120:]
+    assert new in get(web, f"{ROOT}/studies/{STUDY}", 'multipart/related; type="application/dicom"').content
     (found,) = get(web, f"{ONE}/metadata", "application/dicom+json").json()
     assert found["00100020"]["Value"] == ["P-RIGHT"]
+    for level in ("instances", "series"):
+        (row,) = web.get(f"{ROOT}/{level}", params={"includefield": "PatientName,PatientID"}).json()
+        assert row["00100020"]["Value"] == ["P-RIGHT"]
     assert get(web, f"{ONE}/frames/1", "application/octet-stream").content == bytes(range(96))
     assert get(web, f"{ONE}/bulkdata/7FE00010", "application/octet-stream").content == bytes(range(96))
     assert get(web, f"{ONE}/rendered", "image/png").content.startswith(b"\x89PNG")
-    assert "c1" in get(web, ONE, "application/dicom").headers["etag"]
 
 
 def test_a_search_that_would_open_too_much_is_refused(

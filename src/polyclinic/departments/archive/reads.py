@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from typing import Any
@@ -32,6 +32,7 @@ from polyclinic.dicom.identity import with_identity
 
 _CORRECTED = number_of(schema.instance.c.study_instance_uid)
 _PIECE_BYTES = 1024 * 1024
+_AT_ONCE = 500
 
 
 class ArchiveReads:
@@ -87,6 +88,15 @@ class ArchiveReads:
         if row is None:
             raise NotFound("archive.no-instance", "There is no such instance: check its SOP Instance UID")
         return kept_file(row._mapping)
+
+    def kept_of(self, sop_instance_uids: Sequence[str]) -> dict[str, KeptFile]:
+        """Those of these instances that are here, by UID, with where their parts lie."""
+        instance, found = schema.instance.c, {}
+        for start in range(0, len(sop_instance_uids), _AT_ONCE):
+            some = sop_instance_uids[start : start + _AT_ONCE]
+            query = select(schema.instance, _CORRECTED).where(instance.sop_instance_uid.in_(some))
+            found.update({row["sop_instance_uid"]: kept_file(row) for row in self._all(query)})
+        return found
 
     def read(self, sop_instance_uid: str) -> bytes:
         """See `Archive.read`."""

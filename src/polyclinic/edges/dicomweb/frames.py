@@ -68,7 +68,8 @@ class Frames:
             for number in numbers:
                 yield b"".join(bytes(inflated[start:stop]) for start, stop in table.frames[number - 1])
             return
-        with reading(self._archive, kept) as (read, _, _):
+        with reading(self._archive, kept) as file:
+            read = file.read
             for number in numbers:
                 if not table.frames:
                     yield _searched(read(*table.whole[0]), number, kept.record.number_of_frames)
@@ -99,8 +100,8 @@ class Frames:
         if pixels is None:
             raise NotFound("dicomweb.no-frame", "The instance has no pixel data")
         inflated = kept.record.transfer_syntax_uid in DEFLATED
-        with reading(self._archive, kept) as (read, dataset_offset, size_bytes):
-            return self._lay_out(kept, header, 0 if inflated else dataset_offset, read, size_bytes)
+        with reading(self._archive, kept) as file:
+            return self._lay_out(kept, header, 0 if inflated else file.dataset_offset, file.read, file.size_bytes)
 
     @staticmethod
     def _lay_out(kept: KeptFile, header: Header, dataset_offset: int, read: Read, size_bytes: int) -> FrameTable:

@@ -15,7 +15,7 @@ from polyclinic.edges.dicomweb.addresses import instance_url, service_url
 from polyclinic.edges.dicomweb.lookup import Lookup, uids_of
 from polyclinic.edges.dicomweb.multipart import new_boundary, part_head, part_tail
 from polyclinic.edges.dicomweb.negotiation import DICOM, MULTIPART, acceptable, instance_answer, not_acceptable
-from polyclinic.edges.dicomweb.stored import etag_of, is_corrected, size_of, stretch
+from polyclinic.edges.dicomweb.stored import etag_of, stretch
 from polyclinic.edges.dicomweb.streams import Streamed, batched, ranged
 from polyclinic.edges.dicomweb.transcode import explicit_little_endian
 
@@ -48,7 +48,7 @@ def add_retrieve_routes(router: APIRouter, archive: SqlArchive, lookup: Lookup) 
             return Streamed(batched(explicit_little_endian(archive, kept)), content_type=content_type)
         content_type = f"{DICOM}; transfer-syntax={kept.record.transfer_syntax_uid}"
         read = partial(stretch, archive, kept)
-        size_bytes = size_of(archive, kept)
+        size_bytes, _ = archive.given_out(kept)
         headers = {"Cache-Control": "private, no-cache", "Vary": "Accept"}
         return ranged(request, read, size_bytes, content_type=content_type, etag=etag_of(kept), headers=headers)
 
@@ -82,7 +82,7 @@ def several(archive: SqlArchive, request: Request, files: Sequence[KeptFile]) ->
 
 def _changes(kept: KeptFile, decode: bool) -> bool:
     """Whether the bytes that go out are others than those on the disk."""
-    return is_corrected(kept) or (decode and kept.record.transfer_syntax_uid != EXPLICIT_LE)
+    return bool(kept.corrected) or (decode and kept.record.transfer_syntax_uid != EXPLICIT_LE)
 
 
 def _head(boundary: str, root: str, kept: KeptFile, decode: bool) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
@@ -12,7 +13,6 @@ from sqlalchemy import Engine, RowMapping
 
 from polyclinic.core.errors import Rejected
 from polyclinic.departments.archive.ports import KeptFile
-from polyclinic.departments.archive.reads import kept_file
 from polyclinic.departments.archive.search import Level, Query, find_instances, find_series, find_studies
 from polyclinic.departments.archive.store import SqlArchive
 from polyclinic.dicom.header import HeaderError
@@ -102,17 +102,19 @@ def results(archive: SqlArchive, level: Level, search: Search, root: str) -> tup
         found = list(matching)
     else:
         rows = _LEVELS[level].find(archive.engine, search.page(wanted, search.offset)) if wanted else []
-        found = [_result(archive, level, row, search, root) for row in rows]
+        files = _representatives(archive, level, rows)
+        found = [_result(archive, level, row, partial(files, row), search, root) for row in rows]
     return found[: search.limit], len(found) > search.limit
 
 
 def _matching(archive: SqlArchive, level: Level, search: Search, root: str) -> Iterator[Json]:
     for start in range(0, MAX_SCANNED, _BATCH):
         rows = _LEVELS[level].find(archive.engine, search.page(_BATCH, start))
+        files, tags = _representatives(archive, level, rows), {key.path[0] for key in search.keys}
         for row in rows:
-            instance = _of_instance(archive, level, row, {key.path[0] for key in search.keys})
+            instance = _of_instance(archive, files(row), tags)
             if all(has(instance, key) for key in search.keys):
-                yield _result(archive, level, row, search, root)
+                yield _result(archive, level, row, partial(files, row), search, root)
         if len(rows) < _BATCH:
             return
     raise Rejected(
@@ -121,17 +123,19 @@ def _matching(archive: SqlArchive, level: Level, search: Search, root: str) -> I
     )
 
 
-def _result(archive: SqlArchive, level: Level, row: RowMapping, search: Search, root: str) -> Json:
+def _result(  # noqa: PLR0917 - all of what a result is made of
+    archive: SqlArchive, level: Level, row: RowMapping, file: Callable[[], KeptFile | None], search: Search, root: str
+) -> Json:
     url = _url(level, row, root)
     of_level = _LEVELS[level]
     out = of_level.as_json(row, url)
     if search.everything:
-        whole = _of_instance(archive, level, row, None, f"{url}/bulkdata")
+        whole = _of_instance(archive, file(), None, f"{url}/bulkdata")
         return {tag: element for tag, element in whole.items() if belongs_to(int(tag, 16), level)} | out
     asked = {path for path in search.fields if belongs_to(path[0], level) and f"{path[0]:08X}" not in out}
     tags = of_level.required | {path[0] for path in asked}
     if tags:
-        there = _of_instance(archive, level, row, tags, f"{url}/bulkdata")
+        there = _of_instance(archive, file(), tags, f"{url}/bulkdata")
         whole_fields = {path[0] for path in asked if len(path) == 1} | of_level.required
         for tag, element in there.items():
             number = int(tag, 16)
@@ -155,10 +159,9 @@ def _pruned(sequence: Json, paths: list[Path]) -> Json:
 
 
 def _of_instance(
-    archive: SqlArchive, level: Level, row: RowMapping, tags: set[int] | frozenset[int] | None, bulk_url: str = ""
+    archive: SqlArchive, kept: KeptFile | None, tags: set[int] | frozenset[int] | None, bulk_url: str = ""
 ) -> Json:
     """Attributes of the instance that stands for a row; all of them for None. Nothing when it cannot be read."""
-    kept = _first(archive, level, row)
     if kept is None:
         return {}
     try:
@@ -167,11 +170,19 @@ def _of_instance(
         return {}  # what the index knows is still an answer
 
 
-def _first(archive: SqlArchive, level: Level, row: RowMapping) -> KeptFile | None:
+def _representatives(
+    archive: SqlArchive, level: Level, rows: list[RowMapping]
+) -> Callable[[RowMapping], KeptFile | None]:
+    """The instance that stands for each row: the first of a study or series."""
     if level is Level.IMAGE:
-        return kept_file(row)
-    series = row["series_instance_uid"] if level is Level.SERIES else None
-    return next(iter(archive.kept_files(row["study_instance_uid"], series, limit=1)), None)
+        here = archive.kept_of([row["sop_instance_uid"] for row in rows])
+        return lambda row: here.get(row["sop_instance_uid"])
+
+    def first(row: RowMapping) -> KeptFile | None:
+        series = row["series_instance_uid"] if level is Level.SERIES else None
+        return next(iter(archive.kept_files(row["study_instance_uid"], series, limit=1)), None)
+
+    return first
 
 
 def _url(level: Level, row: RowMapping, root: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, BinaryIO, cast
+from contextlib import ExitStack, contextmanager
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,6 @@ from polyclinic.dicom.header import (
     Span,
     Walker,
     encoding_of,
-    read_file_meta,
     read_header,
 )
 from polyclinic.edges.decoding.isolated import Undecodable, decoders
@@ -42,68 +41,72 @@ _UNDECODABLE = (
 """What pydicom raises for missing plugins, broken streams and contradictory headers, and what is made of it."""
 
 
-def is_corrected(kept: KeptFile) -> bool:
-    """Whether the archive gives the instance out with other patient data than what lies on the disk.
-
-    Offsets into the kept file do not count then: the bytes come from the archive's own stream.
-    """
-    return bool(getattr(kept, "corrected", False))
-
-
 def etag_of(kept: KeptFile) -> str:
     """Strong validator of the instance as it is given out."""
-    correction = getattr(kept, "corrected", False)
-    return f'"{kept.record.sha256}"' if not correction else f'"{kept.record.sha256}-{correction!s:.40}"'
+    return f'"{kept.record.sha256}-{kept.corrected}"' if kept.corrected else f'"{kept.record.sha256}"'
 
 
-def size_of(archive: SqlArchive, kept: KeptFile) -> int:
-    """Bytes of the instance as it is given out."""
-    return kept.record.size_bytes if not is_corrected(kept) else sum(map(len, archive.stream(kept)))
+class GivenOut(NamedTuple):
+    """A kept instance with its patient's identity as it is now; offsets count from the start of that file."""
+
+    read: Callable[[int, int], bytes]
+    size_bytes: int
+    dataset_offset: int
+    pixel_offset: int | None
+
+
+@contextmanager
+def reading(archive: SqlArchive, kept: KeptFile) -> Iterator[GivenOut]:
+    """Reader of stretches of an instance as it is given out."""
+    with archive.parts(kept) as there:
+        if not kept.corrected:
+            yield GivenOut(there, kept.record.size_bytes, kept.dataset_offset, kept.pixel_offset)
+            return
+        size_bytes, dataset_offset = archive.given_out(kept)
+        # A correction changes what lies before the pixels only
+        behind = 0 if kept.pixel_offset is None else kept.record.size_bytes - kept.pixel_offset
+        head = _corrected_head(archive, kept, size_bytes - behind)
+        shift = kept.record.size_bytes - size_bytes
+
+        def read(start: int, stop: int) -> bytes:
+            stop = min(stop, size_bytes)
+            if stop <= len(head):
+                return head[start:stop]
+            return head[start:] + there(max(start, len(head)) + shift, stop + shift)
+
+        yield GivenOut(read, size_bytes, dataset_offset, None if kept.pixel_offset is None else len(head))
+
+
+def _corrected_head(archive: SqlArchive, kept: KeptFile, length: int) -> bytes:
+    head = b""
+    for piece in archive.stream(kept):
+        head += piece
+        if len(head) >= length:
+            break
+    return head[:length]
 
 
 def stretch(archive: SqlArchive, kept: KeptFile, start: int, stop: int) -> Iterator[bytes]:
     """Bytes ``[start, stop)`` of the instance as it is given out, in pieces of bounded size."""
-    if not is_corrected(kept):
-        with archive.parts(kept) as read:
-            for position in range(start, stop, _READ_BYTES):
-                yield read(position, min(position + _READ_BYTES, stop))
-        return
-    position = 0
-    for piece in archive.stream(kept):
-        wanted = piece[max(start - position, 0) : max(stop - position, 0)]
-        if wanted:
-            yield wanted
-        position += len(piece)
+    with reading(archive, kept) as file:
+        for position in range(start, stop, _READ_BYTES):
+            yield file.read(position, min(position + _READ_BYTES, stop))
 
 
 def header_of(archive: SqlArchive, kept: KeptFile) -> Header:
     """Header of a kept instance; reads up to the pixel data only, where that is possible."""
     syntax = kept.record.transfer_syntax_uid
-    if is_corrected(kept):
-        data = b"".join(archive.stream(kept))
-        return read_header(memoryview(data)[read_file_meta(data).dataset_offset :], syntax)
-    if kept.pixel_offset is None:
-        return read_header(archive.read_part(kept, kept.dataset_offset), syntax)
-    stop = kept.pixel_offset
-    data = archive.read_part(kept, kept.dataset_offset, stop + _PREFIX_BYTES)
+    with reading(archive, kept) as file:
+        if file.pixel_offset is None:
+            return read_header(file.read(file.dataset_offset, file.size_bytes), syntax)
+        data = file.read(file.dataset_offset, file.pixel_offset + _PREFIX_BYTES)
     encoding = encoding_of(syntax)
     walker = Walker(data, encoding)
-    length = stop - kept.dataset_offset
+    length = file.pixel_offset - file.dataset_offset
     elements = walker.elements(0, length)
     tag, vr, start, _ = walker.prefix(length, len(data))
     elements[tag] = Span(vr, start, start)
     return Header(data, encoding, elements)
-
-
-@contextmanager
-def reading(archive: SqlArchive, kept: KeptFile) -> Iterator[tuple[Callable[[int, int], bytes], int, int]]:
-    """Reader of stretches of the instance as it is given out, where its dataset starts, and its size."""
-    if not is_corrected(kept):
-        with archive.parts(kept) as read:
-            yield read, kept.dataset_offset, kept.record.size_bytes
-        return
-    data = b"".join(archive.stream(kept))
-    yield lambda start, stop: data[start:stop], read_file_meta(data).dataset_offset, len(data)
 
 
 class _KeptFile(io.RawIOBase):
@@ -112,9 +115,8 @@ class _KeptFile(io.RawIOBase):
     name = ""  # pydicom asks a buffered file for it
 
     def __init__(self, archive: SqlArchive, kept: KeptFile) -> None:
-        self._parts = archive.parts(kept)
-        self._read = self._parts.__enter__()
-        self._size = kept.record.size_bytes
+        self._open = ExitStack()
+        self._file = self._open.enter_context(reading(archive, kept))
         self._position = 0
 
     def readable(self) -> bool:
@@ -124,26 +126,23 @@ class _KeptFile(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.size_bytes}[whence]
         self._position = base + offset
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        data = self._read(self._position, self._position + len(buffer))
+        data = self._file.read(self._position, self._position + len(buffer))
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
 
     def close(self) -> None:
-        if not self.closed:
-            self._parts.__exit__(None, None, None)
+        self._open.close()
         super().close()
 
 
 def open_kept(archive: SqlArchive, kept: KeptFile) -> io.BufferedIOBase:
     """A kept instance as a binary file."""
-    if is_corrected(kept):
-        return io.BytesIO(b"".join(archive.stream(kept)))
     return io.BufferedReader(_KeptFile(archive, kept), buffer_size=64 * 1024)
 
 
@@ -199,7 +198,7 @@ def frame_arrays(
 @contextmanager
 def _descriptor(archive: SqlArchive, kept: KeptFile) -> Iterator[tuple[int, int, int]]:
     """The instance as it is given out, within an open file: descriptor, offset and size."""
-    if not is_corrected(kept):
+    if not kept.corrected:
         with archive.opened(kept) as (descriptor, offset):
             yield descriptor, offset, kept.record.size_bytes
         return
@@ -217,13 +216,14 @@ def _descriptor(archive: SqlArchive, kept: KeptFile) -> Iterator[tuple[int, int,
 
 
 def pixel_span(archive: SqlArchive, kept: KeptFile) -> tuple[int, int] | None:
-    """Where the value of uncompressed pixel data lies in the kept file; None when that cannot be told cheaply."""
-    if kept.pixel_offset is None or is_corrected(kept):
-        return None
-    head = archive.read_part(kept, kept.pixel_offset, kept.pixel_offset + _PREFIX_BYTES)
-    _, _, start, length = Walker(head, encoding_of(kept.record.transfer_syntax_uid)).prefix(0, len(head))
-    begin = kept.pixel_offset + start
-    return (begin, begin + length) if begin + length <= kept.record.size_bytes else None
+    """Where the value of uncompressed pixel data lies in the file given out; None when that cannot be told cheaply."""
+    with reading(archive, kept) as file:
+        if file.pixel_offset is None:
+            return None
+        head = file.read(file.pixel_offset, file.pixel_offset + _PREFIX_BYTES)
+        _, _, start, length = Walker(head, encoding_of(kept.record.transfer_syntax_uid)).prefix(0, len(head))
+        begin = file.pixel_offset + start
+        return (begin, begin + length) if begin + length <= file.size_bytes else None
 
 
 def bulk_value(archive: SqlArchive, kept: KeptFile, path: str) -> bytes:
@@ -234,7 +234,7 @@ def bulk_value(archive: SqlArchive, kept: KeptFile, path: str) -> bytes:
     NotFound
         ``dicomweb.no-bulk-data``.
     """
-    header = _whole_header(archive, kept)
+    header = header_of(archive, kept)
     walker, elements = Walker(header.data, header.encoding), header.elements
     steps = path.split("/")
     for tag_text, number_text in zip(steps[:-1:2], steps[1::2], strict=False):
@@ -247,12 +247,6 @@ def bulk_value(archive: SqlArchive, kept: KeptFile, path: str) -> bytes:
         raise _no_bulk_data()
     span = _at(elements, steps[-1])
     return bytes(header.data[span.start : span.stop])
-
-
-def _whole_header(archive: SqlArchive, kept: KeptFile) -> Header:
-    if kept.pixel_offset is not None or is_corrected(kept):
-        return header_of(archive, kept)
-    return read_header(archive.read_part(kept, kept.dataset_offset), kept.record.transfer_syntax_uid)
 
 
 def _at(elements: dict[int, Span], tag_text: str) -> Span:
