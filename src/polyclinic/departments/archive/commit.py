@@ -244,7 +244,10 @@ def _introduce(connection: Connection, arrival: Arrival) -> None:
     of_series = series_values(facts.header)
     keys = {"study_instance_uid": row["study_instance_uid"], "series_instance_uid": row["series_instance_uid"]}
     counts = {"instance_count": 0, "derived": row["source"] == DERIVED_SOURCE}
-    made = connection.execute(put(schema.series).values(keys | of_series | counts).on_conflict_do_nothing())
+    # Without being told to, SQLAlchemy forgets how many rows PostgreSQL has inserted
+    counted = {"preserve_rowcount": True}
+    new_series = put(schema.series).values(keys | of_series | counts).on_conflict_do_nothing()
+    made = connection.execute(new_series, execution_options=counted)
     first_of_study = put(schema.study).values(
         study_values(facts.header)
         | {
@@ -259,7 +262,7 @@ def _introduce(connection: Connection, arrival: Arrival) -> None:
             "last_received_at_us": row["received_at_us"],
         }
     )
-    if connection.execute(first_of_study.on_conflict_do_nothing()).rowcount == 1:
+    if connection.execute(first_of_study.on_conflict_do_nothing(), execution_options=counted).rowcount == 1:
         file_under_known(connection, row["study_instance_uid"], study_values(facts.header))
     if made.rowcount == 1:
         _add_series(connection, row["study_instance_uid"], of_series["modality"])

@@ -159,7 +159,9 @@ def insert_new(connection: Connection, table: Table, rows: list[dict[str, Any]])
     if not rows:
         return 0
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    return connection.execute(dialect.insert(table).values(rows).on_conflict_do_nothing()).rowcount
+    new = dialect.insert(table).values(rows).on_conflict_do_nothing()
+    # Without being told to, SQLAlchemy forgets how many rows PostgreSQL has inserted
+    return connection.execute(new, execution_options={"preserve_rowcount": True}).rowcount
 
 
 def lock_study(connection: Connection, study_instance_uid: str) -> None:

@@ -1,0 +1,136 @@
+"""The record and its corrections on PostgreSQL: what SQLite, with its single writer, cannot show."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from polyclinic.core.errors import Conflict
+from polyclinic.core.ids import stable_uid
+from polyclinic.departments.archive.store import SqlArchive
+from polyclinic.departments.reading import store as reading
+from polyclinic.departments.records.inbox import SqlInbox
+from polyclinic.departments.records.patients import Order, PatientKey, PatientRecord
+from polyclinic.departments.records.ports import InboxEntry, OrderQuery, PatientQuery
+from polyclinic.departments.records.store import SqlRecord
+from polyclinic.edges.sql.engine import open_engine
+from polyclinic.edges.sql.migrations import migrate
+from polyclinic.journeys.identity import followed
+
+AT = datetime(2026, 1, 2, tzinfo=UTC)
+WANG = PatientRecord(
+    key=PatientKey(patient_id="P-1", issuer="SITE-A"), name="Wang^XiaoDong=王^小东", birth_date=date(1960, 1, 2)
+)
+LI = PatientRecord(key=PatientKey(patient_id="P-2", issuer="SITE-A"), name="Li^Na=李^娜", sex="F")
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    """A server of this test's own, reached over a socket in its folder."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        pytest.skip("PostgreSQL's initdb and pg_ctl are not installed")
+    initdb, pg_ctl = str(found[-1]), str(found[-1].with_name("pg_ctl"))
+    user = "postgres" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    if user:
+        shutil.chown(folder, user)
+
+    def run(*command: str) -> None:
+        subprocess.run(command, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL, timeout=60)
+
+    data = str(folder / "d")
+    try:
+        run(initdb, "-D", data, "-U", "polyclinic", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C")
+        options = f"-k {folder} -c listen_addresses='' -c fsync=off"
+        run(pg_ctl, "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start")
+        made = open_engine(f"postgresql+psycopg://polyclinic@/postgres?host={folder}")
+        migrate(made)
+        yield made
+        made.dispose()
+        run(pg_ctl, "-D", data, "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_names_and_orders_are_found_and_merged(engine: Engine) -> None:
+    record = SqlRecord(engine)
+    for patient in (WANG, LI):
+        record.put_patient(patient, source="x", at=AT)
+    assert [p.key for p in record.find_patients(PatientQuery(name="王小"))] == [WANG.key]
+    assert [p.key for p in record.find_patients(PatientQuery(limit=1, after=WANG.key))] == [LI.key]
+    record.put_order(Order(order_id="O-1", patient=WANG.key, accession_number="ACC-1"), source="x", at=AT)
+    record.merge_patients(WANG.key, LI.key, source="x", at=AT)
+    assert [o.patient for o in record.find_orders(OrderQuery(patient=WANG.key))] == [LI.key]
+    assert [o.patient for o in record.order_history("O-1")] == [WANG.key, LI.key]
+
+
+def test_of_writers_at_once_each_keeps_its_version_or_is_told(engine: Engine) -> None:
+    record, key = SqlRecord(engine), PatientKey(patient_id="RACE")
+    told: list[str] = []
+
+    def write(number: int) -> None:
+        for turn in range(5):
+            try:
+                version = 0 if turn == 0 and number == 0 else len(record.patient_history(key))
+                patient = PatientRecord(key=key, name=f"N{number}^T{turn}")
+                record.put_patient(patient, source="x", at=AT, expected_version=version)
+            except Conflict as error:
+                told.append(error.code)
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    history = record.patient_history(key)
+    assert [change.version for change in history] == list(range(1, len(history) + 1))
+    assert len(history) + len(told) == 20
+    assert set(told) <= {"records.stale-patient"}
+
+
+def test_a_message_is_noted_once(engine: Engine) -> None:
+    inbox = SqlInbox(engine)
+    entry = InboxEntry(sender_sha256="a", control_id_sha256="b", body_sha256="c", kind="ADT^A08", received_at=AT)
+    assert not inbox.accepted(entry)
+    inbox.note(entry)
+    inbox.note(entry)
+    assert inbox.accepted(entry)
+
+
+def test_a_merge_reaches_the_archive_and_late_images(
+    engine: Engine, tmp_path: Path, part10: Callable[..., bytes]
+) -> None:
+    record, archive = SqlRecord(engine), SqlArchive(engine, tmp_path / "segments")
+    old = replace(WANG, key=PatientKey(patient_id="P-1", issuer="SITE-B"))
+    new = replace(LI, key=PatientKey(patient_id="P-2", issuer="SITE-B"))
+    try:
+        archive.store(part10(IssuerOfPatientID="SITE-B"), source="CT1")
+        for patient in (old, new):
+            record.put_patient(patient, source="x", at=AT)
+        record.merge_patients(old.key, new.key, source="HL7 ADT^A40", at=AT)
+        followed(record, archive, site_issuer="", tell=lambda uids: None)
+        archive.store(part10(study="late", series="3", IssuerOfPatientID="SITE-B"), source="CT1")
+        for name in ("1", "late"):
+            study = archive.study(stable_uid("study", name))
+            assert (study.patient.patient_id, study.patient.name) == ("P-2", LI.name)
+            assert (study.series_count, study.modalities) == (1, ("CT",)), "PostgreSQL's row counts are heard too"
+    finally:
+        archive.close()
+
+
+def test_a_study_that_is_known_is_settled_again(engine: Engine) -> None:
+    store = reading.ReadingStore(engine)
+    for evidence in ("first", "second"):
+        store.settling("1.2.3", evidence, now=1.0)
+    assert store.status("1.2.3").evidence == "second"
