@@ -163,3 +163,14 @@ def test_other_bundles_and_bodies_are_refused(fhir: Fhir) -> None:
         )
         assert (sent.status_code, sent.json()["resourceType"]) == (400, "OperationOutcome")
     assert fhir.post("/Patient", patient() | {"extension": [deep]}).status_code == 400
+    assert fhir.post("/Device", {"resourceType": "Device", "lotNumber": "x" * 1_100_000}).status_code == 400
+    assert fhir.post("/Device", {"resourceType": "Device", "lotNumber": "x" * 8_000_000}).status_code == 413
+
+
+def test_a_report_may_hold_its_printed_form(fhir: Fhir) -> None:
+    who = fhir.post("/Patient", patient("PDF-1")).json()["id"]
+    form = {"contentType": "application/pdf", "data": "QUJD" * 500_000}
+    sent = {"resourceType": "DiagnosticReport", "status": "final", "code": {"text": "Elsewhere"}}
+    sent |= {"subject": {"reference": f"Patient/{who}"}, "presentedForm": [form]}
+    made = fhir.post("/DiagnosticReport", sent).json()
+    assert fhir.get(f"/DiagnosticReport/{made['id']}").json()["presentedForm"] == [form]

@@ -68,6 +68,8 @@ _HEADERS = (
     (b"cross-origin-opener-policy", b"same-origin"),
 )
 _JSON_LIMIT_BYTES = 1_000_000
+_FHIR_LIMIT_BYTES = 8_000_000
+"""Bundles, and reports of other systems with their printed form inside."""
 _POLICY_VIOLATION = 1008
 _HOST = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^\[\]:@/]+))(?::\d{1,5})?")
 
@@ -85,7 +87,9 @@ class Guarded:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = self._upload_limit_bytes if scope["path"].startswith("/dicom-web") else _JSON_LIMIT_BYTES
+        limit = _FHIR_LIMIT_BYTES if scope["path"].startswith("/fhir") else _JSON_LIMIT_BYTES
+        if scope["path"].startswith("/dicom-web"):
+            limit = self._upload_limit_bytes
         taken, started = 0, False
 
         async def bounded() -> Any:

@@ -156,7 +156,7 @@ def _primitive(value: object, kind: str) -> str:  # noqa: PLR0911 - one return p
         return "" if abs(value) < 1e100 else "the number is too large"
     if not isinstance(value, str):
         return f"it must be a string ({kind})"
-    if text := _unfit(value):
+    if kind != "base64Binary" and (text := _unfit(value)):
         return text
     if not _PATTERNS[kind].fullmatch(value):
         return f"it is not a valid {kind}"
