@@ -113,6 +113,24 @@ def test_client_stores_searches_and_retrieves(client: DICOMwebClient, part10: Ma
     assert bytes(frame) == files[1].PixelData
 
 
+def test_client_uses_every_other_service(client: DICOMwebClient, part10: Make) -> None:
+    profile = bytes(range(256)) * 100
+    files = [dcmread(BytesIO(part10(number, ICCProfile=profile))) for number in (1, 2)]
+    client.store_instances(files, study_instance_uid=STUDY)
+    uids = (STUDY, SERIES, files[0].SOPInstanceUID)
+    assert len(client.retrieve_study_metadata(STUDY)) == len(client.retrieve_series_metadata(STUDY, SERIES)) == 2
+    (metadata,) = [client.retrieve_instance_metadata(*uids)]
+    (bulk,) = client.retrieve_bulkdata(metadata["00282000"]["BulkDataURI"])
+    assert bytes(bulk) == profile
+    assert [one.InstanceNumber for one in client.iter_series(STUDY, SERIES)] == [1, 2]
+    assert len(client.retrieve_series(STUDY, SERIES, media_types=(("application/dicom", "1.2.840.10008.1.2.1"),))) == 2
+    assert client.retrieve_instance_rendered(*uids, media_types=("image/png",)).startswith(b"\x89PNG")
+    frame = client.retrieve_instance_frames_rendered(*uids, frame_numbers=[1], media_types=("image/jpeg",))
+    assert frame.startswith(b"\xff\xd8")
+    assert len(client.search_for_instances(get_remaining=True, limit=1)) == 2
+    assert client.search_for_studies(search_filters={"PatientID": "nobody"}) == []
+
+
 FILES = (
     "CT_small.dcm",
     "MR_small_implicit.dcm",

@@ -53,5 +53,5 @@ ORTHANC_DEVIATIONS: dict[str, str] = {
     "test_8_7_8_no_acceptable_form": "8.7.8: results are JSON, whatever is acceptable",
     "test_10_5_3_1_some_stored_is_accepted": "10.5.3.1: one part that is no DICOM file makes the whole request 400",
     "test_10_5_3_1_empty_request": "10.5.3.1: a request without parts is answered 200",
-    "test_10_5_1_4_metadata_with_bulk_data": "10.4.1.1.4: no thumbnails, 404",
+    "test_10_5_1_4_metadata_with_bulk_data": "10.5.1.4: metadata with bulk data are answered 415",
 }
