@@ -46,7 +46,7 @@ def main(folder: Path, moment: str) -> None:
     (folder / "port.new").write_text(str(listener.port))
     (folder / "port.new").rename(folder / "port")
     while True:
-        followed(record, archive, site_issuer="", tell=lambda uids: None)
+        followed(record, archive, site_issuer="", tell=lambda change, uids: None)
         time.sleep(0.1)
 
 

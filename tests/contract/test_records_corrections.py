@@ -42,7 +42,7 @@ def archive(tmp_path: Path, open_archive: Callable[..., SqlArchive]) -> SqlArchi
 
 def follow(record: InMemoryRecord, archive: SqlArchive, site_issuer: str = "") -> list[str]:
     told: list[str] = []
-    followed(record, archive, site_issuer=site_issuer, tell=told.extend)
+    followed(record, archive, site_issuer=site_issuer, tell=lambda change, uids: told.extend(uids))
     return told
 
 

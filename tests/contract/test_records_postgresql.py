@@ -119,7 +119,7 @@ def test_a_merge_reaches_the_archive_and_late_images(
         for patient in (old, new):
             record.put_patient(patient, source="x", at=AT)
         record.merge_patients(old.key, new.key, source="HL7 ADT^A40", at=AT)
-        followed(record, archive, site_issuer="", tell=lambda uids: None)
+        followed(record, archive, site_issuer="", tell=lambda change, uids: None)
         archive.store(part10(study="late", series="3", IssuerOfPatientID="SITE-B"), source="CT1")
         for name in ("1", "late"):
             study = archive.study(stable_uid("study", name))

@@ -165,6 +165,13 @@ def test_a_merge_reaches_everything_and_a_signed_report_keeps_what_was_signed(ho
             assert given.PatientID == "P-9"
     assert [p.study_instance_uid for p in rooms.archive.priors(study_uid("draft"))] == [study_uid("merged")]
 
+    wait_for(lambda: not house.services.record.pending_changes() or None)
+    house.services.audit.recorder.flush(everything=True)
+    noted = [e.entry for e in house.services.audit.ledger.entries() if e.entry.action == "patient.merge"]
+    assert {(e.study_instance_uid, e.patient_id, e.detail["source"]) for e in noted} == {
+        (uid, "TMP-9", "HL7 ADT^A40") for uid in uids
+    }
+
     late = sent_by(study="late", PatientID="TMP-9", IssuerOfPatientID="", PatientName="Unknown^Male")
     peer = Peer(ae_title="POLYCLINIC", host="127.0.0.1", port=house.node.port)
     assert all(status.kept for status in send(late, peer))

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import Engine
 
-from polyclinic.app.settings import Settings
-from polyclinic.core.errors import Rejected
+from polyclinic.app.audit import system_entry
+from polyclinic.app.settings import Settings, is_loopback
+from polyclinic.core.audit import AuditEntry
+from polyclinic.core.errors import PolyclinicError, Rejected
+from polyclinic.departments.access.audit_window import Recorder
 from polyclinic.departments.archive.store import SqlArchive
 from polyclinic.departments.records.inbox import SqlInbox
+from polyclinic.departments.records.patients import Order, PatientChange, PatientChangeKind, PatientKey
 from polyclinic.departments.records.store import SqlRecord
 from polyclinic.edges.hl7v2.inbound import Inbound
 from polyclinic.edges.hl7v2.listener import MllpListener, server_tls
@@ -20,6 +26,8 @@ from polyclinic.edges.hl7v2.sender import client_tls, parse_hl7_peer, send_messa
 from polyclinic.journeys.identity import followed
 from polyclinic.journeys.rooms import Result, ResultSender, Rooms
 from polyclinic.journeys.watchers import Loop
+
+log = logging.getLogger(__name__)
 
 _HL7 = "hl7:"
 _MB = 1_000_000
@@ -32,7 +40,7 @@ def results_to(settings: Settings) -> tuple[str, ...]:
     return tuple(f"{_HL7}{receiver}" for receiver in settings.hl7_results_to)
 
 
-def result_sender(settings: Settings) -> ResultSender:
+def result_sender(settings: Settings, recorder: Recorder) -> ResultSender:
     """Port `polyclinic.journeys.rooms.ResultSender` by ORU^R01 over MLLP.
 
     Raises
@@ -62,7 +70,15 @@ def result_sender(settings: Settings) -> ResultSender:
             address=address,
         )
         peer = parse_hl7_peer(destination.removeprefix(_HL7), tls)
-        send_message(message, peer, control_id=control_id_of(result.key))
+        detail = {"destination": destination, "size_bytes": str(len(message))}
+        try:
+            send_message(message, peer, control_id=control_id_of(result.key))
+        except PolyclinicError as error:
+            detail["failed"] = error.code
+            raise
+        finally:
+            study = result.study.study_instance_uid
+            recorder.later(system_entry("study.deliver", study_instance_uid=study, detail=detail))
 
     return send
 
@@ -76,12 +92,29 @@ class Hl7:
         ``hl7.bad-tls``.
     """
 
-    def __init__(self, settings: Settings, engine: Engine, rooms: Rooms, archive: SqlArchive) -> None:
+    def __init__(
+        self, settings: Settings, engine: Engine, rooms: Rooms, archive: SqlArchive, recorder: Recorder
+    ) -> None:
         record = SqlRecord(engine)
-        self.listener = _listener(settings, record, SqlInbox(engine))
 
-        def tell(study_instance_uids: Sequence[str]) -> None:
-            rooms.reading.touched(study_instance_uids, now=rooms.now())
+        def ordered(order: Order, source: str) -> None:
+            recorder.later(_about(order.patient, "order.write", order.study_instance_uid, source))
+
+        inbound = Inbound(
+            record=record,
+            inbox=SqlInbox(engine),
+            site_issuer=settings.patient_id_issuer,
+            charset=settings.hl7_charset,
+            ordered=ordered,
+        )
+        self.listener = _listener(settings, inbound)
+
+        def tell(change: PatientChange, study_instance_uids: Sequence[str]) -> None:
+            action = "patient.merge" if change.kind is PatientChangeKind.MERGED else "patient.correct"
+            for uid in study_instance_uids or ("",):
+                recorder.later(_about(change.key, action, uid, change.source))
+            if study_instance_uids:
+                rooms.reading.touched(study_instance_uids, now=rooms.now())
 
         def turn() -> None:
             followed(record, archive, site_issuer=settings.patient_id_issuer, tell=tell)
@@ -101,10 +134,16 @@ class Hl7:
         self._loop.stop()
 
 
-def _listener(settings: Settings, record: SqlRecord, inbox: SqlInbox) -> MllpListener | None:
+def _about(patient: PatientKey, action: str, study_instance_uid: str, source: str) -> AuditEntry:
+    entry = system_entry(action, study_instance_uid=study_instance_uid, detail={"source": source})
+    return replace(entry, patient_id=patient.patient_id, issuer=patient.issuer)
+
+
+def _listener(settings: Settings, inbound: Inbound) -> MllpListener | None:
     if settings.hl7_port is None:
         return None
-    inbound = Inbound(record=record, inbox=inbox, site_issuer=settings.patient_id_issuer, charset=settings.hl7_charset)
+    if not is_loopback(settings.hl7_host) and not settings.hl7_peers and not settings.hl7_tls_authorities:
+        log.warning("everybody may send HL7: name those that may in POLYCLINIC_HL7_PEERS")
     tls = server_tls(
         _path(settings.hl7_tls_certificate), _path(settings.hl7_tls_key), _path(settings.hl7_tls_authorities)
     )

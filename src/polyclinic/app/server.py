@@ -108,7 +108,7 @@ def running(services: Services) -> Iterator[DimseNode]:
         source_of=source_of,
         recorder=services.audit.recorder,
     )
-    hl7 = Hl7(settings, services.engine, rooms, services.archive)
+    hl7 = Hl7(settings, services.engine, rooms, services.archive, services.audit.recorder)
     try:
         node.start()
         hl7.start()

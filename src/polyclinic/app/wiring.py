@@ -108,7 +108,7 @@ def build(settings: Settings, *, observe: Callable[[str, str], None] = unobserve
         send=recorded_sender(sender(settings.dicom_ae_title), audit.recorder),
         destinations=settings.destinations,
         record=record,
-        send_result=result_sender(settings),
+        send_result=result_sender(settings, audit.recorder),
         results_to=results_to(settings),
         neighbours=build_neighbours(
             settings, engine, archive, record=record, recorder=audit.recorder, stopping=stopping

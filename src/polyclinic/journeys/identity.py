@@ -28,7 +28,11 @@ class CorrectableArchive(Protocol):
 
 
 def followed(
-    patients: Patients, archive: CorrectableArchive, *, site_issuer: str, tell: Callable[[Sequence[str]], None]
+    patients: Patients,
+    archive: CorrectableArchive,
+    *,
+    site_issuer: str,
+    tell: Callable[[PatientChange, Sequence[str]], None],
 ) -> int:
     """Bring the archive to where the record is; how many changes it followed.
 
@@ -37,14 +41,14 @@ def followed(
     site_issuer
         Issuer of the site's own patient identifiers, which images may leave out.
     tell
-        Told the Study Instance UIDs that say something new, e.g. to show it on the worklist.
+        Told each change with the Study Instance UIDs that say something new by it, none for most changes.
     """
     count = 0
     for change in patients.pending_changes():
         touched = archive.follow_identity(_correction(patients, change, site_issuer))
         if touched:
             log.info("%s reached %d studies", change.source, len(touched))
-            tell(touched)
+        tell(change, touched)
         patients.change_applied(change)
         count += 1
     return count
