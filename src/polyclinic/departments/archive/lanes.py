@@ -16,6 +16,8 @@ from polyclinic.departments.archive.entries import BLOCK, END_OF_ARCHIVE, Entry,
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _PAGE = 4096
 _SYNC_FILE_RANGE_WRITE = 2
+_AHEAD_BYTES = 1024 * 1024
+"""The disk begins when so much has arrived: less at a time costs more than it gains."""
 
 
 class Lane:
@@ -32,6 +34,8 @@ class Lane:
         """Behind this nothing was ever written."""
         self._end_bytes = 0
         """Where the entry ends that was written last."""
+        self._begun_bytes = 0
+        """Up to here the disk was told to write."""
         self.descriptor = os.open(folder / self.name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o640)
         fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         sync_folder(folder)
@@ -47,8 +51,11 @@ class Lane:
     def write_ahead(self, buffers: Sequence[bytes | memoryview], offset_bytes: int) -> None:
         """Write data of an entry that has no header yet; raises `OSError`."""
         start = self.size_bytes + BLOCK + offset_bytes
-        self._written_bytes = max(self._written_bytes, start + sum(map(len, buffers)))
+        end = start + sum(map(len, buffers))
+        self._written_bytes = max(self._written_bytes, end)
         write_all(self.descriptor, buffers, start)
+        if end - max(self._begun_bytes, self.size_bytes) >= _AHEAD_BYTES:
+            self._begin_writing(end // _PAGE * _PAGE)
 
     def complete(self, header: bytes, size_bytes: int) -> int:
         """Put header and padding around what was written ahead; else as `write`."""
@@ -64,7 +71,7 @@ class Lane:
     def cut(self) -> None:
         """Drop what was written behind the last whole entry."""
         os.ftruncate(self.descriptor, self.size_bytes)
-        self._written_bytes = self._end_bytes = self.size_bytes
+        self._written_bytes = self._end_bytes = self._begun_bytes = self.size_bytes
 
     def seal(self) -> None:
         """End the archive as tar wants it and let go of the file."""
@@ -84,8 +91,16 @@ class Lane:
         start = self.size_bytes
         self._end_bytes = start + BLOCK + padded(size_bytes)
         self._written_bytes = max(self._written_bytes, self._end_bytes)
-        _start_writing(self.descriptor, start, self._end_bytes)
+        self._begin_writing(self._end_bytes)
         return start + BLOCK
+
+    def _begin_writing(self, end: int) -> None:
+        """Let the disk begin with what it was not told of yet, up to `end`."""
+        start = max(self._begun_bytes, self.size_bytes) // _PAGE * _PAGE
+        if _sync_file_range is not None and end > start:
+            # Its errors come out of the sync
+            _sync_file_range(self.descriptor, start, end - start, _SYNC_FILE_RANGE_WRITE)
+        self._begun_bytes = end
 
 
 class Draft:
@@ -168,9 +183,3 @@ _sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None)
 """Linux only: starts writing dirty pages without waiting, so that the sync at the end finds little to do."""
 if _sync_file_range is not None:
     _sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
-
-
-def _start_writing(descriptor: int, start: int, end: int) -> None:
-    first = start // _PAGE * _PAGE
-    if _sync_file_range is not None:
-        _sync_file_range(descriptor, first, end - first, _SYNC_FILE_RANGE_WRITE)  # its errors come out of the sync
