@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from archive_mishaps import STUDY, WHY, Killed, crash, kill, lose_index, numbers, uid
-from polyclinic.core.errors import NotFound
+from polyclinic.core.errors import NotFound, Unavailable
 from polyclinic.core.ids import stable_uid
 from polyclinic.departments.archive import deletion, schema
 from polyclinic.departments.archive.contracts import Receipt
@@ -125,9 +124,9 @@ def test_a_full_disk_keeps_nobody_from_deleting(
     with monkeypatch.context() as patch:
 
         def full(*_: object) -> None:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise Unavailable("archive.out-of-space", "full")
 
-        patch.setattr("polyclinic.departments.archive.lanes.Lane.append", full)
+        patch.setattr(archive.segments, "append", full)
         archive.delete(STUDY, sop_instance_uid=uid(1), **WHY)
     assert numbers(archive) == [2, 3]
     assert [row["voided"] for row in tombstones(archive)] == [False]

@@ -22,6 +22,8 @@ from polyclinic.edges.sql.engine import open_engine
 
 Make = Callable[..., bytes]
 Open = Callable[..., SqlArchive]
+NOT_IN_THE_FILES = {"archive_correction", "archive_identity_step", "archive_known_identity"}
+"""What the hospital said later of patients."""
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 
 
@@ -59,7 +61,7 @@ def lived_in(tmp_path: Path, open_archive: Open, part10: Make) -> dict[str, obje
     again.delete(STUDY, sop_instance_uid=uid(3), **WHY)
     again.close()
     found = rows(again)
-    assert all(found.values())  # no table is empty, so every one is compared
+    assert all(found[name] for name in found.keys() - NOT_IN_THE_FILES)  # no table is empty, so every one is compared
     return dict(found)
 
 
