@@ -162,6 +162,15 @@ def test_images_with_superseded_data_are_corrected_and_others_are_left(archive: 
     assert archive.identity_history(stable_uid("study", "2")) == ()
 
 
+def test_what_one_study_said_wrongly_is_corrected_in_the_next_one_too(archive: SqlArchive, part10: Make) -> None:
+    archive.store(part10(PatientName="Unknown^Male"), source="CT1")
+    record = InMemoryRecord()
+    put(record, WANG)
+    assert follow(record, archive) == [STUDY]
+    archive.store(part10(study="2", PatientName="Unknown^Male"), source="CT1")
+    assert archive.study(stable_uid("study", "2")).patient.name == WANG.name
+
+
 @pytest.mark.parametrize(
     ("name", "kept"),
     [

@@ -6,6 +6,7 @@ Files never change. The rows of the index get the new identity, and files of suc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -41,23 +42,19 @@ def follow(engine: Engine, change: IdentityCorrection) -> tuple[str, ...]:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         else:
             connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _ADVISORY_LOCK})
-        for issuer in _spellings(change.issuer, change.site_issuer):
-            _remember(connection, change, issuer)
-        _lead_on(connection, change)
-        changed = []
         issuers = _spellings(change.issuer, change.site_issuer)
         mine = (_study.patient_id == change.patient_id, _study.issuer.in_(issuers))
+        changed, outdated = [], [] if change.before is None else [change.before]
         for row in connection.execute(select(schema.study).where(*mine)).mappings().all():
-            after = corrected(patient_of_row(row), change.patient, site_issuer=change.site_issuer)
+            before = patient_of_row(row)
+            after = corrected(before, change.patient, site_issuer=change.site_issuer)
             if after is not None:
-                _write(
-                    connection,
-                    row["study_instance_uid"],
-                    patient_of_row(row),
-                    after,
-                    said=(change.source, _at_us(change)),
-                )
+                _write(connection, row["study_instance_uid"], before, after, said=(change.source, _at_us(change)))
                 changed.append(row["study_instance_uid"])
+                outdated.append(before)
+        for issuer in issuers:
+            _remember(connection, change, issuer, outdated)
+        _lead_on(connection, change)
         connection.commit()
     return tuple(changed)
 
@@ -168,15 +165,14 @@ def _spellings(issuer: str, site_issuer: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((issuer, *(("", site_issuer) if issuer in ("", site_issuer) else ()))))
 
 
-def _remember(connection: Connection, change: IdentityCorrection, issuer: str) -> None:
+def _remember(connection: Connection, change: IdentityCorrection, issuer: str, outdated: Sequence[Patient]) -> None:
     """Keep what the identity means now, for images that still come with what it was."""
     table = known_identity.c
     this = (table.patient_id == change.patient_id, table.issuer == issuer)
     known = connection.execute(select(table.superseded, table.merged).where(*this)).first()
     superseded: list[Any] = [] if known is None else orjson.loads(known.superseded)
     now = _as_known(change.patient, issuer, change.site_issuer)
-    if change.before is not None and (plain := to_plain(change.before)) not in superseded:
-        superseded.append(plain)
+    superseded += [plain for one in outdated if (plain := to_plain(one)) not in superseded]
     merged = change.merged or (known is not None and known.merged)
     values = {
         "merged": merged,
