@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, RowMapping, insert, select, update
+from sqlalchemy import Engine, RowMapping, bindparam, insert, select, update
 
 from polyclinic.core.errors import NotFound
 from polyclinic.core.people import Patient
@@ -31,6 +31,8 @@ from polyclinic.dicom.header import read_file_meta
 from polyclinic.dicom.identity import with_identity
 
 _CORRECTED = number_of(schema.instance.c.study_instance_uid)
+_ONE_INSTANCE = select(schema.instance, _CORRECTED).where(schema.instance.c.sop_instance_uid == bindparam("uid"))
+"""Made once: every frame that a viewer asks for needs it."""
 _PIECE_BYTES = 1024 * 1024
 _AT_ONCE = 500
 
@@ -283,8 +285,7 @@ class ArchiveReads:
 
     def _row(self, sop_instance_uid: str) -> Any:
         with self.engine.connect() as connection:
-            query = select(schema.instance, _CORRECTED).where(schema.instance.c.sop_instance_uid == sop_instance_uid)
-            return connection.execute(query).first()
+            return connection.execute(_ONE_INSTANCE, {"uid": sop_instance_uid}).first()
 
     def _first(self, query: Any) -> RowMapping | None:
         with self.engine.connect() as connection:
