@@ -65,10 +65,10 @@ _OVERRIDES = {
 def dicomweb_router(archive: SqlArchive, authorize: Authorize) -> APIRouter:
     """STOW-RS, QIDO-RS and WADO-RS; include it under a prefix such as ``/dicom-web``."""
     router = APIRouter(route_class=_Route, tags=["DICOMweb"])
-    add_search_routes(router, archive, authorize)
     lookup = Lookup(archive, authorize)
+    add_bulk_routes(router, archive, lookup)  # first: frames are asked for most, and routes are tried in order
+    add_search_routes(router, archive, authorize)
     add_metadata_routes(router, archive, lookup)
-    add_bulk_routes(router, archive, lookup)
     add_picture_routes(router, archive, lookup)
     add_retrieve_routes(router, archive, lookup)
     add_store_routes(router, archive, authorize)
