@@ -112,7 +112,7 @@ def shares_of_dead_space(engine: Engine) -> list[tuple[str, float]]:
     live: dict[str, int] = {}
     with engine.connect() as connection:
         for table in _TABLES:
-            blocks = (table.c.size_bytes + (BLOCK - 1)) / BLOCK
+            blocks = (table.c.size_bytes + (BLOCK - 1)) // BLOCK
             sizes = select(table.c.segment, func.sum(blocks), func.count()).group_by(table.c.segment)
             for name, full_blocks, count in connection.execute(sizes):
                 live[name] = live.get(name, 0) + (int(full_blocks) + int(count)) * BLOCK
