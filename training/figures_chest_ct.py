@@ -19,6 +19,7 @@ from polyclinic.agentkit.case import SilentTools
 from polyclinic.agentkit.outcome import Assessed
 from polyclinic.app.dicom_folder import read_folder
 from polyclinic.core import codes
+from polyclinic.core.units import PRINTED
 from polyclinic.dicom.volume import Volume, read_volume
 from polyclinic.edges.inference.shelf import ModelShelf
 from polyclinic_agents.chest_ct import agent
@@ -73,6 +74,32 @@ def nodule_picture(volume: Volume, outcome: Assessed, readers: list[dict]) -> np
     return np.vstack([np.hstack(tiles[at : at + 5]) for at in range(0, len(tiles), 5)])
 
 
+def organ_picture(volume: Volume, outcome: Assessed, edge: int = 300) -> np.ndarray:
+    """Outlines of everything that is no nodule, each on its first image, in a window that shows it."""
+    tiles = []
+    for finding in outcome.findings:
+        if finding.region is None or finding.code.same_as(codes.PULMONARY_NODULE) or not finding.region.contours:
+            continue
+        first = finding.region.contours[0]
+        index = round(float(volume.geometry.to_index(first.points_mm[0])[0]))
+        low, width = (-1350, 1600) if finding.code.same_as(codes.LUNG_OPACITY) else (-160, 400)
+        if finding.code.same_as(codes.BONE_DENSITY):
+            low, width = -350, 1500
+        gray = np.clip((volume.hu[index].astype(np.float32) - low) / width * 255, 0, 255).astype(np.uint8)
+        image = cv2.resize(cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR), (edge, edge), interpolation=cv2.INTER_AREA)
+        scale = edge / volume.hu.shape[1]
+        for contour in (c for c in finding.region.contours if c.image == first.image):
+            points = (volume.geometry.to_index(contour.points_mm)[:, [2, 1]] + 0.5) * scale
+            cv2.polylines(image, [points.astype(np.int32)], True, MARK, 1, cv2.LINE_AA)
+        value = finding.measurements[0]
+        text = f"{finding.code.display}: {value.value:g} {PRINTED[value.unit]}"
+        cv2.putText(image, text, (4, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (255, 255, 255), 1, cv2.LINE_AA)
+        tiles.append(image)
+    while len(tiles) % 4:
+        tiles.append(np.zeros_like(tiles[0]))
+    return np.vstack([np.hstack(tiles[at : at + 4]) for at in range(0, len(tiles), 4)])
+
+
 def main(data: Path, images: Path) -> None:
     weights = agent._manifest().weights[agent.NETWORK]
     tools = SilentTools({agent.NETWORK: ModelShelf(ROOT / "models").model(weights)})
@@ -86,6 +113,7 @@ def main(data: Path, images: Path) -> None:
         volume = read_volume(case.series[0].datasets)
         cv2.imwrite(str(images / f"chest_ct_{name}_lungs.png"), lungs_picture(volume, outcome))
         cv2.imwrite(str(images / f"chest_ct_{name}_nodules.png"), nodule_picture(volume, outcome, readers))
+        cv2.imwrite(str(images / f"chest_ct_{name}_organs.png"), organ_picture(volume, outcome))
 
 
 if __name__ == "__main__":

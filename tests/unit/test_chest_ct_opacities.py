@@ -72,6 +72,29 @@ def test_what_is_dense_counts_as_consolidated() -> None:
     assert np.count_nonzero(found.consolidated) > 0.5 * np.count_nonzero(found.mask) > 0
 
 
+def test_the_top_of_the_liver_is_no_lung_but_a_ball_in_it_is() -> None:
+    """The dome is an island in its highest slices; filling holes once took it for consolidation."""
+    chest = clean()
+    scan = chest.scan
+    right = chest.lungs.labels == RIGHT
+    footprint = right.any(axis=0)
+    row, column = (int(c) for c in np.argwhere(footprint).mean(axis=0))
+    floor = int(right[:, row, column].argmax())
+    rows, columns = np.indices(footprint.shape)
+    away_mm = np.hypot((rows - row) * scan.spacing_mm[1], (columns - column) * scan.spacing_mm[2])
+    height = floor + 12 - (away_mm / 30.0) ** 2 * 12  # slices; a cap of 36 mm on the diaphragm
+    z = np.arange(scan.hu.shape[0])[:, None, None]
+    cap = (z <= height[None]) & (z >= floor - 3) & (away_mm[None] <= 30.0)
+    lungs = find_lungs(replace(scan, hu=np.where(cap, 55, scan.hu).astype(np.int16)))
+    assert lungs is not None
+    tip = (floor + 6, row, column)
+    assert lungs.labels[tip] == 0
+    ball = find_lungs(planted(15.0, 20, shift=(5, 0, -12)).scan)
+    assert ball is not None
+    centre = np.argwhere(right).mean(axis=0) + np.array([5, 0, -12])
+    assert ball.labels[tuple(np.rint(centre).astype(int))] == RIGHT
+
+
 def test_shares_of_thirds_add_up_to_what_was_found() -> None:
     chest = planted(26.0, -550)
     lung = chest.lungs.coarse.lungs

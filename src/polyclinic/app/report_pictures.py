@@ -8,12 +8,23 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
+from polyclinic.core import codes
 from polyclinic.core.findings import Finding, ImageReference
 from polyclinic.edges.report_pdf import ReportImage, key_image_png
 
 MOST_PICTURES = 6
 _MARGIN_MM = 30.0
 _LUNG_WINDOW_HU = (-600.0, 1500.0)
+_SOFT_TISSUE_WINDOW_HU = (40.0, 400.0)
+_BONE_WINDOW_HU = (400.0, 1500.0)
+_WINDOWS_HU = {
+    codes.CORONARY_CALCIUM.code: _SOFT_TISSUE_WINDOW_HU,
+    codes.ASCENDING_AORTA_DIAMETER.code: _SOFT_TISSUE_WINDOW_HU,
+    codes.DESCENDING_AORTA_DIAMETER.code: _SOFT_TISSUE_WINDOW_HU,
+    codes.LIVER_ATTENUATION.code: _SOFT_TISSUE_WINDOW_HU,
+    codes.BONE_DENSITY.code: _BONE_WINDOW_HU,
+}
+"""Centre and width by what a picture shows; everything else is shown as lung."""
 
 
 def report_pictures(
@@ -58,7 +69,7 @@ def _draw(finding: Finding, image: ImageReference, read: Callable[[str], Dataset
     margin = np.array([_MARGIN_MM / spacing[1], _MARGIN_MM / spacing[0]])
     low = np.floor(everything.min(axis=0) - margin).astype(int)
     high = np.ceil(everything.max(axis=0) + margin).astype(int) + 1
-    centre_hu, width_hu = _LUNG_WINDOW_HU
+    centre_hu, width_hu = _WINDOWS_HU.get(finding.code.code, _LUNG_WINDOW_HU)
     return key_image_png(
         np.clip(hu, -32768, 32767).astype(np.int16),
         outlines,

@@ -170,7 +170,9 @@ class _Run:
         return Checked(
             findings=tuple(finding for one in seen for finding in one.findings),
             masks=tuple(mask for one in seen for mask in one.masks),
-            key_images=tuple(image for one in seen for image in one.key_images),
+            key_images=tuple(
+                image for one in seen for image in (*one.key_images, *proposals.organ_key_images(one.findings))
+            ),
             facts=tuple(fact for one in seen for fact in one.facts),
             normal=tuple(code for one in seen for code in one.normal),
             not_assessed=tuple(phrase for one in seen for phrase in one.not_assessed),

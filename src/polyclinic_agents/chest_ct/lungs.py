@@ -27,6 +27,7 @@ OPACITY_BELOW_HU = -250
 CLOSING_MM = 8.0
 """Vessels at the hilum and nodules at the pleura up to twice this width become part of the lung."""
 BONE_FROM_HU = 180
+DOME_FROM_HU, DOME_CORE_MM = -100, 6.0
 OPACITY_MM, SURFACE_MM = 10.0, 8.0
 OPAQUE_FROM_HU = -650
 MIN_LUNG_ML = 150.0
@@ -234,8 +235,27 @@ def _closed(lungs: LabelArray, inside: BoolArray, tube: BoolArray, grid: Coarse)
         closed = (closed | part)[5:-5, 5:-5, 5:-5]
         for image in closed:
             _fill_holes(image)
+        closed &= ~_dome(closed & ~part[5:-5, 5:-5, 5:-5], closed, box, grid)
         target = out[box]
         target[closed & (target == 0) & inside[box] & ~tube[box]] = label
+    return out
+
+
+def _dome(added: BoolArray, closed: BoolArray, box: tuple[slice, slice, slice], grid: Coarse) -> BoolArray:
+    """What was filled in and is the top of liver, spleen or stomach: thick, solid, and going on below the lung.
+
+    The dome of the diaphragm looks like an island in its highest slices; a nodule or consolidation has lung below it.
+    """
+    solid = added & (grid.hu[box] > DOME_FROM_HU)
+    core = deeper(solid, DOME_CORE_MM, grid.spacing_mm)
+    labels, count = cc3d.connected_components(core, connectivity=6, return_N=True)
+    out = np.zeros_like(added)
+    below = np.roll(grid.hu[box] > DOME_FROM_HU, 1, axis=0) & ~np.roll(closed, 1, axis=0)
+    below[0] = grid.hu[box][0] > DOME_FROM_HU  # the lung's own box ends here
+    for label in range(1, count + 1):
+        own = dilate(labels == label, DOME_CORE_MM + 1.0, grid.spacing_mm) & solid
+        if np.count_nonzero(own & below) > 0.5 * np.count_nonzero(own.any(axis=0)):
+            out |= own
     return out
 
 

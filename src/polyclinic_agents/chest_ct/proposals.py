@@ -209,3 +209,14 @@ def key_images(findings: Sequence[Finding]) -> tuple[KeyImage, ...]:
         KeyImage(image=one.evidence.images[0], reason="Nodule at its largest", finding_id=one.id)
         for one in likely[:MAX_KEY_IMAGES]
     )
+
+
+def organ_key_images(findings: Sequence[Finding]) -> tuple[KeyImage, ...]:
+    """The first image of every finding beyond its limits, so that the reader and the PDF show what it stands on."""
+    return tuple(
+        KeyImage(image=one.evidence.images[0], reason=f"{one.code.display}, beyond its limit", finding_id=one.id)
+        for one in findings
+        if one.evidence.images
+        and (judged := one.attribute(codes.INTERPRETATION)) is not None
+        and judged.same_as(codes.BEYOND_LIMITS)
+    )
