@@ -14,19 +14,20 @@ from polyclinic.app.dicom_folder import read_folder
 from polyclinic.core import codes
 from polyclinic.core.findings import Source, SourceKind
 from polyclinic.dicom.volume import read_volume
-from polyclinic_agents.chest_ct import opacities
+from polyclinic_agents.chest_ct import lungs, opacities
 from polyclinic_agents.chest_ct.check import Chest
+from polyclinic_agents.chest_ct.grid import Coarse
 from polyclinic_agents.chest_ct.lungs import LEFT, RIGHT, find_lungs
 from polyclinic_agents.chest_ct.origin import Origin
 from polyclinic_agents.chest_ct.scan import Scan, turn
 
 
 def chest_of(scan: Scan) -> Chest:
-    lungs = find_lungs(scan)
-    assert lungs is not None
+    found = find_lungs(scan)
+    assert found is not None
     source = Source(kind=SourceKind.AGENT, id="a", version="1")
     origin = Origin(study_instance_uid="1.2", series_instance_uid="1.2.3", source=source)
-    return Chest(scan=scan, lungs=lungs, origin=origin, context={})
+    return Chest(scan=scan, lungs=found, origin=origin, context={})
 
 
 @cache
@@ -74,25 +75,21 @@ def test_what_is_dense_counts_as_consolidated() -> None:
 
 def test_the_top_of_the_liver_is_no_lung_but_a_ball_in_it_is() -> None:
     """The dome is an island in its highest slices; filling holes once took it for consolidation."""
-    chest = clean()
-    scan = chest.scan
-    right = chest.lungs.labels == RIGHT
-    footprint = right.any(axis=0)
-    row, column = (int(c) for c in np.argwhere(footprint).mean(axis=0))
-    floor = int(right[:, row, column].argmax())
-    rows, columns = np.indices(footprint.shape)
-    away_mm = np.hypot((rows - row) * scan.spacing_mm[1], (columns - column) * scan.spacing_mm[2])
-    height = floor + 12 - (away_mm / 30.0) ** 2 * 12  # slices; a cap of 36 mm on the diaphragm
-    z = np.arange(scan.hu.shape[0])[:, None, None]
-    cap = (z <= height[None]) & (z >= floor - 3) & (away_mm[None] <= 30.0)
-    lungs = find_lungs(replace(scan, hu=np.where(cap, 55, scan.hu).astype(np.int16)))
-    assert lungs is not None
-    tip = (floor + 6, row, column)
-    assert lungs.labels[tip] == 0
-    ball = find_lungs(planted(15.0, 20, shift=(5, 0, -12)).scan)
-    assert ball is not None
-    centre = np.argwhere(right).mean(axis=0) + np.array([5, 0, -12])
-    assert ball.labels[tuple(np.rint(centre).astype(int))] == RIGHT
+    shape, spacing_mm = (24, 60, 60), (2.0, 2.0, 2.0)
+    z, row, column = np.indices(shape)
+    away = np.hypot(row - 30, column - 30)
+    liver = z <= 14 - (away / 18) ** 2 * 14
+    ball = np.hypot(away, z - 16) <= 5
+    for solid, is_dome in ((liver, True), (ball, False)):
+        hu = np.where(solid, 50, -850).astype(np.int16)
+        closed = np.ones(shape, dtype=np.bool_)
+        closed[:5] &= ~solid[:5]  # lower down the liver meets the chest wall, and no hole is filled
+        grid = Coarse(hu=hu, spacing_mm=spacing_mm, full_shape=shape)
+        box = (slice(None), slice(None), slice(None))
+        found = lungs._dome(closed & solid, closed, box, grid)
+        assert found.any() == is_dome
+        if is_dome:
+            assert np.count_nonzero(found) > 0.7 * np.count_nonzero(closed & solid)
 
 
 def test_shares_of_thirds_add_up_to_what_was_found() -> None:
