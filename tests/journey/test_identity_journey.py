@@ -134,9 +134,9 @@ def test_a_merge_reaches_everything_and_a_signed_report_keeps_what_was_signed(ho
     house.wait("merged", StudyState.DELIVERED)
     assert "Unknown" in pdf_text(house, "merged")
     feed = house.services.worklist.on_their_way()
-    assert feed[study_uid("draft")]["patient_name"] == "Unknown^Male"
+    assert feed[study_uid("draft")]["corrected"] == 0
 
-    tell(house, "ADT^A40", "A2", "PID|||P-9^^^SITE-A||Wang^XiaoDong=x~王^小东||19600102|M", "MRG|TMP-9^^^SITE-A")
+    tell(house, "ADT^A40", "A2", "PID|||P-9^^^SITE-A||Wang^XiaoDong~王^小东||19600102|M", "MRG|TMP-9^^^SITE-A")
     rooms = house.services.rooms
 
     def corrected() -> bool:
@@ -147,7 +147,9 @@ def test_a_merge_reaches_everything_and_a_signed_report_keeps_what_was_signed(ho
     assert {s["study_instance_uid"] for s in house.services.worklist.page(search="王^小").rows} == uids
     assert {s["study_instance_uid"] for s in house.services.worklist.page(search="P-9").rows} == uids
     feed = house.services.worklist.on_their_way()
-    assert {feed[uid]["patient_id"] for uid in uids} == {"P-9"}
+    assert {feed[uid]["corrected"] for uid in uids} == {1}, "so that every page reads the list again"
+    assert "P-9" not in str(feed)
+    assert {house.services.worklist.row(uid)["patient_name"] for uid in uids} == {"Wang^XiaoDong=王^小东"}
     assert "Unknown" in pdf_text(house, "merged"), "what was signed stays as it was signed"
     assert "Unknown" not in pdf_text(house, "draft")
     screen = StudyScreen(

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, and_, func
 from polyclinic.core.errors import NotFound, Rejected
 from polyclinic.departments.archive import schema
 from polyclinic.departments.archive.arrivals import Arrivals
+from polyclinic.departments.archive.corrections import number_of
 from polyclinic.departments.archive.search import reading
 from polyclinic.departments.archive.tally import count_studies
 from polyclinic.departments.reading.contracts import StudyState, Urgency
@@ -30,10 +31,7 @@ _RECENT_S = 60.0
 _MOST_EVENTS = 200
 _EVENT_KEYS = (
     "study_instance_uid",
-    "patient_id",
-    "patient_name",
-    "birth_date",
-    "sex",
+    "corrected",
     "state",
     "step",
     "fraction",
@@ -43,7 +41,7 @@ _EVENT_KEYS = (
     "undecided",
     "instance_count",
 )
-"""What a page is told of a study that changes: also whose it is, which the record may correct at any time."""
+"""What a page is told of a study that changes; of a corrected identity only that it was: the page reads it again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +166,7 @@ def _joined(*, priors: bool = True) -> Any:
         .scalar_subquery()
     )
     columns: list[Any] = [c for c in study_status.c if c.name != "study_instance_uid"]
+    columns.append(number_of(_study.study_instance_uid))
     if priors:
         columns.append(prior_count.label("priors"))
     return select(schema.study, *columns).select_from(
@@ -205,6 +204,7 @@ def _plain(row: RowMapping, open_associations: int) -> dict[str, Any]:
         "received_at": received.isoformat(),
         "priors": row.get("priors", 0),
         "kept_aside": row["kept_aside_count"],
+        "corrected": row["corrected"],
     }
 
 

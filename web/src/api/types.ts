@@ -47,6 +47,8 @@ export interface WorklistRow {
   priors: number;
   /** Images with a known identifier but other bytes. */
   kept_aside: number;
+  /** How often the patient data were corrected since the images came. */
+  corrected: number;
 }
 
 export interface WorklistPage {
@@ -60,10 +62,8 @@ export interface StudyEvent {
   state: StudyState;
   step: string;
   fraction: number;
-  patient_id: string;
-  patient_name: string;
-  birth_date: string;
-  sex: string;
+  /** How often the patient data were corrected. */
+  corrected: number;
 }
 
 export interface Series {
