@@ -62,7 +62,7 @@ def segment_of(folder: Path) -> Path:
     return segment
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.tuples(st.integers(1, 400), st.booleans(), st.integers(0, 3000)), min_size=1, max_size=8))
 def test_whatever_is_kept_or_abandoned_the_segment_holds_what_was_kept(
     tmp_path_factory: pytest.TempPathFactory, open_archive: Open, part10: Make, steps: list[tuple[int, bool, int]]

@@ -3,40 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+from chest_ct_scans import phantom, real
 
-from polyclinic.agentkit.phantom import ChestPhantom, make_chest_phantom, to_datasets
 from polyclinic.agentkit.phantom.chest import draw_build
-from polyclinic.app.dicom_folder import read_folder
 from polyclinic.core import codes
-from polyclinic.core.findings import Finding, Source, SourceKind
-from polyclinic.dicom.volume import read_volume
+from polyclinic.core.findings import Finding
 from polyclinic_agents.chest_ct import aorta
-from polyclinic_agents.chest_ct.check import Chest, NotSeen
+from polyclinic_agents.chest_ct.check import NotSeen
 from polyclinic_agents.chest_ct.lungs import find_lungs
-from polyclinic_agents.chest_ct.origin import Origin
-from polyclinic_agents.chest_ct.scan import Scan, turn
 
 ASCENDING_MM, DESCENDING_MM = 31.0, 24.0
 """Of the drawing; a phantom's build scales it."""
-
-
-def chest_of(scan: Scan) -> Chest:
-    lungs = find_lungs(scan)
-    assert lungs is not None
-    source = Source(kind=SourceKind.AGENT, id="a", version="1")
-    origin = Origin(study_instance_uid="1.2", series_instance_uid="1.2.3", source=source)
-    return Chest(scan=scan, lungs=lungs, origin=origin, context={})
-
-
-@cache
-def phantom(seed: int, *, contrast: bool = False) -> Chest:
-    spec = ChestPhantom.small(seed=seed, contrast=contrast)
-    return chest_of(turn(read_volume(list(to_datasets(make_chest_phantom(spec))))))
 
 
 def diameters(found: tuple[Finding, ...]) -> dict[str, float]:
@@ -102,7 +83,6 @@ def test_a_vessel_without_a_wall_to_see_is_left_out_with_a_reason() -> None:
 
 @pytest.mark.data
 def test_real_aortas_are_of_human_calibre(shared_data: Path) -> None:
-    case = read_folder(shared_data / "ct" / "lidc-0063").studies[0].case()
-    found = diameters(aorta.look(chest_of(turn(read_volume(case.series[0].datasets)))).findings)
+    found = diameters(aorta.look(real(shared_data / "ct" / "lidc-0063")).findings)
     assert 30 < found["ascending-aorta-diameter"] < 39
     assert 24 < found["descending-aorta-diameter"] < 31

@@ -8,33 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from chest_ct_scans import phantom, real
 
-from polyclinic.agentkit.phantom import ChestPhantom, make_chest_phantom, to_datasets
-from polyclinic.app.dicom_folder import read_folder
 from polyclinic.core import codes
-from polyclinic.core.findings import Finding, Source, SourceKind
-from polyclinic.dicom.volume import read_volume
+from polyclinic.core.findings import Finding
 from polyclinic_agents.chest_ct import heart
 from polyclinic_agents.chest_ct.aorta import find_carina
 from polyclinic_agents.chest_ct.check import Chest, NotSeen
-from polyclinic_agents.chest_ct.lungs import find_lungs
-from polyclinic_agents.chest_ct.origin import Origin
-from polyclinic_agents.chest_ct.scan import BoolArray, Scan, turn
+from polyclinic_agents.chest_ct.scan import BoolArray
 from polyclinic_agents.chest_ct.spine import follow_spine
-
-
-def chest_of(scan: Scan) -> Chest:
-    lungs = find_lungs(scan)
-    assert lungs is not None
-    source = Source(kind=SourceKind.AGENT, id="a", version="1")
-    origin = Origin(study_instance_uid="1.2", series_instance_uid="1.2.3", source=source)
-    return Chest(scan=scan, lungs=lungs, origin=origin, context={})
-
-
-@cache
-def phantom(*, contrast: bool = False) -> Chest:
-    spec = ChestPhantom.small(seed=3, contrast=contrast)
-    return chest_of(turn(read_volume(list(to_datasets(make_chest_phantom(spec))))))
 
 
 @cache
@@ -129,8 +111,7 @@ def test_points_begin_at_130_hu_and_grow_with_density() -> None:
 
 @pytest.mark.data
 def test_coronary_plaques_of_a_real_scan_are_found_and_calcified_hilar_nodes_left_out(shared_data: Path) -> None:
-    case = read_folder(shared_data / "ct" / "lidc-0063").studies[0].case()
-    chest = chest_of(turn(read_volume(case.series[0].datasets)))
+    chest = real(shared_data / "ct" / "lidc-0063")
     finding = heart.look(chest).findings[0]
     assert 100 < finding.measurements[0].value < 300
     points = np.concatenate([contour.points_mm for contour in finding.region.contours])

@@ -3,41 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+from chest_ct_scans import chest_of, phantom, real
 
-from polyclinic.agentkit.phantom import ChestPhantom, make_chest_phantom, to_datasets
-from polyclinic.app.dicom_folder import read_folder
 from polyclinic.core import codes
-from polyclinic.core.findings import Source, SourceKind
-from polyclinic.dicom.volume import read_volume
 from polyclinic_agents.chest_ct import lungs, opacities
 from polyclinic_agents.chest_ct.check import Chest
 from polyclinic_agents.chest_ct.grid import Coarse
-from polyclinic_agents.chest_ct.lungs import LEFT, RIGHT, find_lungs
-from polyclinic_agents.chest_ct.origin import Origin
-from polyclinic_agents.chest_ct.scan import Scan, turn
-
-
-def chest_of(scan: Scan) -> Chest:
-    found = find_lungs(scan)
-    assert found is not None
-    source = Source(kind=SourceKind.AGENT, id="a", version="1")
-    origin = Origin(study_instance_uid="1.2", series_instance_uid="1.2.3", source=source)
-    return Chest(scan=scan, lungs=found, origin=origin, context={})
-
-
-@cache
-def clean(seed: int = 3) -> Chest:
-    return chest_of(turn(read_volume(list(to_datasets(make_chest_phantom(ChestPhantom.small(seed=seed)))))))
+from polyclinic_agents.chest_ct.lungs import LEFT, RIGHT
 
 
 def planted(radius_mm: float, hu: int, shift: tuple[int, int, int] = (-8, 0, -14)) -> Chest:
     """A ball in the middle of the right lung, away from its surface; the lungs' outlines stay those without it."""
-    chest = clean()
+    chest = phantom()
     scan = chest.scan
     centre = np.argwhere(chest.lungs.labels == RIGHT).mean(axis=0) + np.array(shift)
     index = np.indices(scan.hu.shape).reshape(3, -1).T
@@ -48,7 +29,7 @@ def planted(radius_mm: float, hu: int, shift: tuple[int, int, int] = (-8, 0, -14
 
 @pytest.mark.parametrize("seed", [3, 5])
 def test_vessels_of_clean_lungs_are_no_opacity(seed: int) -> None:
-    seen = opacities.look(clean(seed))
+    seen = opacities.look(phantom(seed))
     assert seen.findings == ()
     assert [code.code for code in seen.normal] == [codes.LUNG_OPACITY.code]
 
@@ -63,7 +44,7 @@ def test_ground_glass_is_measured_and_outlined() -> None:
     assert finding.measurement(codes.CONSOLIDATED_SHARE).value < 15
     mask = seen.masks[0]
     assert mask.labels[finding.region.segment - 1].finding_id == finding.id
-    voxel_ml = np.prod(clean().scan.spacing_mm) / 1000
+    voxel_ml = np.prod(phantom().scan.spacing_mm) / 1000
     volume_ml = np.count_nonzero(mask.voxels == finding.region.segment) * voxel_ml
     assert volume_ml == pytest.approx(finding.measurement(codes.VOLUME).value, rel=0.05)
 
@@ -105,8 +86,7 @@ def test_shares_of_thirds_add_up_to_what_was_found() -> None:
 @pytest.mark.data
 @pytest.mark.parametrize(("name", "low", "high"), [("lidc-0063", 0.0, 1.0), ("covid-thin", 4.0, 20.0)])
 def test_real_scans(shared_data: Path, name: str, low: float, high: float) -> None:
-    case = read_folder(shared_data / "ct" / name).studies[0].case()
-    chest = chest_of(turn(read_volume(case.series[0].datasets)))
+    chest = real(shared_data / "ct" / name)
     mask = opacities.find_opacities(chest.lungs.coarse).mask
     share = 100 * np.count_nonzero(mask) / np.count_nonzero(chest.lungs.coarse.lungs)
     assert low <= share <= high

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from chest_ct_scans import chest_of, phantom, real
 
-from polyclinic.agentkit.phantom import ChestPhantom, make_chest_phantom, to_datasets
-from polyclinic.app.dicom_folder import read_folder
 from polyclinic.core import codes
-from polyclinic.core.findings import Source, SourceKind
-from polyclinic.dicom.volume import read_volume
 from polyclinic_agents.chest_ct import spine
-from polyclinic_agents.chest_ct.check import Chest, NotSeen
+from polyclinic_agents.chest_ct.check import NotSeen
 from polyclinic_agents.chest_ct.lungs import find_lungs
-from polyclinic_agents.chest_ct.origin import Origin
-from polyclinic_agents.chest_ct.scan import Scan, turn
 
 MARROW_HU = 190
 """Of the phantom's vertebral bodies."""
@@ -27,30 +21,16 @@ BODY_MM = 20.0, 30.0
 """Distance of its discs, see `polyclinic.agentkit.phantom.bones.vertebra_height_mm`."""
 
 
-@cache
-def chest(seed: int = 3) -> Chest:
-    return chest_of(turn(read_volume(list(to_datasets(make_chest_phantom(ChestPhantom.small(seed=seed)))))))
-
-
-def chest_of(scan: Scan) -> Chest:
-    lungs = find_lungs(scan)
-    assert lungs is not None
-    origin = Origin(
-        study_instance_uid="1.2", series_instance_uid="1.2.3", source=Source(kind=SourceKind.AGENT, id="a", version="1")
-    )
-    return Chest(scan=scan, lungs=lungs, origin=origin, context={})
-
-
 @pytest.mark.parametrize("seed", [3, 7])
 def test_the_marrow_of_the_phantom_is_measured_as_it_was_painted(seed: int) -> None:
-    finding = spine.look(chest(seed)).findings[0]
+    finding = spine.look(phantom(seed)).findings[0]
     assert finding.measurements[0].value == pytest.approx(MARROW_HU, abs=15)
     assert finding.attribute(codes.INTERPRETATION).same_as(codes.WITHIN_LIMITS)
     assert finding.evidence.rules[0].result == "within the limit"
 
 
 def test_discs_are_where_bodies_end() -> None:
-    found = spine.bodies(chest().scan, chest().lungs.coarse)
+    found = spine.bodies(phantom().scan, phantom().lungs.coarse)
     assert len(found) >= 8
     assert all(BODY_MM[0] <= body.height_mm <= BODY_MM[1] for body in found)
     steps = np.diff([body.centre_mm[0] for body in found])
@@ -58,7 +38,7 @@ def test_discs_are_where_bodies_end() -> None:
 
 
 def test_thin_bone_is_said_to_be_beyond_the_limit_with_its_study() -> None:
-    scan = chest().scan
+    scan = phantom().scan
     thin = scan.hu.copy()
     brightest = np.stack([cv2.dilate(image, np.ones((3, 3), np.uint8)) for image in scan.hu])
     brightest = np.maximum(brightest, np.maximum(np.roll(brightest, 1, axis=0), np.roll(brightest, -1, axis=0)))
@@ -70,28 +50,27 @@ def test_thin_bone_is_said_to_be_beyond_the_limit_with_its_study() -> None:
 
 
 def test_metal_and_cement_are_not_measured() -> None:
-    scan = chest().scan
+    scan = phantom().scan
     hu = scan.hu.copy()
-    low, high = (int(b.centre_mm[0] / scan.spacing_mm[0]) for b in spine.bodies(scan, chest().lungs.coarse)[:2])
+    low, high = (int(b.centre_mm[0] / scan.spacing_mm[0]) for b in spine.bodies(scan, phantom().lungs.coarse)[:2])
     hu[low : high + 1][hu[low : high + 1] > 120] = 1500
     filled = chest_of(replace(scan, hu=hu))
     assert all(body.attenuation_hu < 300 for body in spine.bodies(filled.scan, filled.lungs.coarse))
 
 
 def test_what_is_no_spine_is_not_measured() -> None:
-    scan = chest().scan
+    scan = phantom().scan
     soft = np.minimum(scan.hu, 40).astype(np.int16)
     with pytest.raises(NotSeen):
-        spine.look(replace(chest(), scan=replace(scan, hu=soft), lungs=find_lungs(replace(scan, hu=soft))))
+        spine.look(replace(phantom(), scan=replace(scan, hu=soft), lungs=find_lungs(replace(scan, hu=soft))))
     with pytest.raises(NotSeen, match="too far apart"):
-        spine.look(replace(chest(), scan=replace(scan, spacing_mm=(6.0, 1.4, 1.4))))
+        spine.look(replace(phantom(), scan=replace(scan, spacing_mm=(6.0, 1.4, 1.4))))
 
 
 @pytest.mark.data
 def test_real_scans_give_bodies_of_human_height(shared_data: Path) -> None:
-    case = read_folder(shared_data / "ct" / "lidc-0063").studies[0].case()
-    real = chest_of(turn(read_volume(case.series[0].datasets)))
-    found = spine.bodies(real.scan, real.lungs.coarse)
+    chest = real(shared_data / "ct" / "lidc-0063")
+    found = spine.bodies(chest.scan, chest.lungs.coarse)
     assert len(found) >= 6
     assert all(18 <= body.height_mm <= 36 for body in found)
-    assert 120 < spine.look(real).findings[0].measurements[0].value < 260
+    assert 120 < spine.look(chest).findings[0].measurements[0].value < 260

@@ -1,0 +1,8 @@
+"""Makes the modules beside the tests, which several of them share, importable."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
