@@ -1,18 +1,29 @@
-"""SEG, SR, key object and encapsulated PDF say what the findings say, to readers that are not ours."""
+"""SR, key object and encapsulated PDF say what the findings say, to readers that are not ours."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import timedelta, timezone
 
 import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from derived_objects import (
+    AGENT,
+    MADE_AT,
+    READER,
+    SIGNER,
+    MakeCt,
+    identity,
+    nodule,
+    read_sr,
+    references,
+    report,
+    segment,
+    segmentation,
+)
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
@@ -21,189 +32,22 @@ from polyclinic.core import codes
 from polyclinic.core.codes import Code
 from polyclinic.core.errors import Rejected
 from polyclinic.core.findings import (
-    Attribute,
     Contour,
-    Evidence,
     Finding,
     FindingState,
-    ImageReference,
     Measurement,
     Region,
-    Source,
-    SourceKind,
 )
-from polyclinic.core.units import HOUNSFIELD, MILLIMETRE, PERCENT
+from polyclinic.core.units import PERCENT
 from polyclinic.dicom import codes as dicom_codes
-from polyclinic.dicom.derived import SeriesIdentity
 from polyclinic.dicom.encapsulated_pdf import build_encapsulated_pdf
-from polyclinic.dicom.geometry import VolumeGeometry
 from polyclinic.dicom.key_object import KeyObjectTitle, build_key_object
-from polyclinic.dicom.measurement_report import VerifyingPerson, build_measurement_report
+from polyclinic.dicom.measurement_report import build_measurement_report
 from polyclinic.dicom.part10 import to_part10
 from polyclinic.dicom.regions import to_image_coordinates
 from polyclinic.dicom.segmentation import (
-    SegmentDescription,
-    build_segmentation,
     finding_tracking_uid,
-    segment_references,
 )
-
-AGENT = Source(kind=SourceKind.AGENT, id="chest_ct", version="0.1.0")
-READER = Source(kind=SourceKind.PERSON, id="p1")
-MADE_AT = datetime(2026, 1, 3, 4, 5, 6, tzinfo=UTC)
-SIGNER = VerifyingPerson(name="Li^Min=李^敏", organisation="Demo hospital", at=MADE_AT)
-
-MakeCt = Callable[..., list[Dataset]]
-
-
-def identity(n: int) -> SeriesIdentity:
-    return SeriesIdentity(
-        series_instance_uid=f"2.25.{n}00",
-        sop_instance_uid=f"2.25.{n}01",
-        series_number=900 + n,
-        made_at=MADE_AT,
-        description="Lungs and nodules",
-    )
-
-
-def references(sources: list[Dataset]) -> list[ImageReference]:
-    return [
-        ImageReference(
-            series_instance_uid=str(s.SeriesInstanceUID),
-            sop_class_uid=str(s.SOPClassUID),
-            sop_instance_uid=str(s.SOPInstanceUID),
-        )
-        for s in sources
-    ]
-
-
-def geometry(sources: list[Dataset]) -> VolumeGeometry:
-    return VolumeGeometry(
-        frame_of_reference_uid=str(sources[0].FrameOfReferenceUID),
-        shape=(len(sources), sources[0].Rows, sources[0].Columns),
-        origin_mm=(-10.5, -20.25, -100.0),
-        slice_direction=(0.0, 0.0, 1.0),
-        row_direction=(0.0, 1.0, 0.0),
-        column_direction=(1.0, 0.0, 0.0),
-        spacing_mm=(2.5, 0.75, 0.8),
-    )
-
-
-def segment(number: int, tracking_id: str = "") -> SegmentDescription:
-    return SegmentDescription(
-        number=number,
-        code=codes.PULMONARY_NODULE if tracking_id else codes.LUNG,
-        title=f"Segment {number}",
-        site=codes.LUNG if tracking_id else None,
-        algorithm=AGENT,
-        tracking_id=tracking_id,
-    )
-
-
-def segmentation(sources: list[Dataset], voxels: np.ndarray, segments: list[SegmentDescription]) -> Dataset:
-    return build_segmentation(
-        voxels=voxels,
-        geometry=geometry(sources),
-        images=references(sources),
-        sources=sources,
-        segments=segments,
-        identity=identity(1),
-        maker=AGENT,
-    )
-
-
-def report(sources: list[Dataset], findings: list[Finding], **options: object) -> Dataset:
-    return build_measurement_report(findings=findings, sources=sources, identity=identity(2), maker=AGENT, **options)
-
-
-def read_sr(dataset: Dataset) -> hd.sr.Comprehensive3DSR:
-    return hd.sr.srread(io.BytesIO(to_part10(dataset)))
-
-
-def nodule(sources: list[Dataset], finding_id: str = "n1", **changes: object) -> Finding:
-    made = Finding(
-        id=finding_id,
-        study_instance_uid=str(sources[0].StudyInstanceUID),
-        code=codes.PULMONARY_NODULE,
-        source=AGENT,
-        body_site=codes.RIGHT_LUNG,
-        laterality=codes.RIGHT,
-        measurements=(
-            Measurement(code=codes.LONG_AXIS, value=8.123456789012345, unit=MILLIMETRE, method="largest slice"),
-            Measurement(code=codes.MEAN_ATTENUATION, value=-33.5, unit=HOUNSFIELD, method="mean " * 20),
-        ),
-        attributes=(Attribute(code=codes.NODULE_ATTENUATION, value=codes.PART_SOLID),),
-        confidence=0.87,
-        limits=("Thick slices.",),
-        evidence=Evidence(images=(references(sources)[2],)),
-    )
-    return replace(made, **changes)
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    shape=st.tuples(st.integers(1, 11), st.integers(1, 19), st.integers(1, 19)),
-    seed=st.integers(0, 2**31),
-    labels=st.integers(1, 4),
-)
-def test_every_voxel_of_any_grid_comes_back(shape: tuple[int, int, int], seed: int, labels: int) -> None:
-    """Frames of any size are packed end to end; highdicom unpacks the very same label map."""
-    voxels = np.random.default_rng(seed).integers(0, labels + 1, shape).astype(np.uint8)
-    voxels[0, 0, 0] = 1
-    sources = _planes(shape)
-    made = segmentation(sources, voxels, [segment(n) for n in range(1, labels + 1)])
-    present = [n for n in range(1, labels + 1) if (voxels == n).any()]
-    read = hd.seg.segread(io.BytesIO(to_part10(made)))
-    back = read.get_pixels_by_source_instance(
-        [s.SOPInstanceUID for s in sources],
-        combine_segments=True,
-        ignore_spatial_locations=True,
-        assert_missing_frames_are_empty=True,
-    )
-    expected = np.zeros_like(voxels)
-    for number, label in enumerate(present, start=1):
-        expected[voxels == label] = number
-    assert np.array_equal(back, expected)
-
-
-def _planes(shape: tuple[int, int, int]) -> list[Dataset]:
-    planes = []
-    for k in range(shape[0]):
-        plane = Dataset()
-        plane.SOPClassUID, plane.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", f"2.25.7{k:03d}"
-        plane.StudyInstanceUID, plane.SeriesInstanceUID, plane.FrameOfReferenceUID = "2.25.1", "2.25.2", "2.25.3"
-        plane.ImagePositionPatient = [-10.5, -20.25, -100.0 + 2.5 * k]
-        plane.Rows, plane.Columns = shape[1:]
-        planes.append(plane)
-    return planes
-
-
-def test_segmentation_keeps_geometry_sources_and_tracking(tiny_ct: MakeCt) -> None:
-    sources = tiny_ct()
-    voxels = np.zeros((6, 20, 17), np.uint8)
-    voxels[1:5, 3:9, 2:8] = 1
-    voxels[2:4, 4:6, 3:5] = 7
-    voxels[0, 0, 0] = 9
-    made = segmentation(sources, voxels, [segment(1), segment(5), segment(7, "n1")])
-    read = hd.seg.segread(io.BytesIO(to_part10(made)))
-    assert read.number_of_segments == 2, "a segment without voxels is left out, label 9 has no description"
-    assert read.NumberOfFrames == 4 + 2
-    assert [s.SegmentNumber for s in read.SegmentSequence] == [1, 2]
-    assert read.get_tracking_ids() == [("n1", finding_tracking_uid("n1"))]
-    assert read.SegmentSequence[1].AnatomicRegionSequence[0].CodeValue == codes.LUNG.code
-    for frame in read.PerFrameFunctionalGroupsSequence:
-        source = frame.DerivationImageSequence[0].SourceImageSequence[0]
-        header = next(s for s in sources if s.SOPInstanceUID == source.ReferencedSOPInstanceUID)
-        assert frame.PlanePositionSequence[0].ImagePositionPatient == header.ImagePositionPatient
-    volume = read.get_volume(combine_segments=True)
-    for index in np.argwhere(volume.array):
-        place = geometry(sources).to_index(volume.affine[:3, :3] @ index + volume.affine[:3, 3])
-        expected = voxels[tuple(np.rint(place).astype(int))]
-        assert {1: 1, 2: 7}[int(volume.array[tuple(index)])] == expected
-    tracked = segment_references(made)["n1"]
-    assert tracked.segment_number == 2
-    assert tracked.frame_numbers == (5, 6)
-    assert [i.sop_instance_uid for i in tracked.images] == [s.SOPInstanceUID for s in sources[2:4]]
 
 
 def test_identity_is_copied_and_chinese_survives(tiny_ct: MakeCt) -> None:
@@ -488,61 +332,6 @@ def _key_object(sources: list[Dataset]) -> Dataset:
         identity=identity(3),
         maker=AGENT,
     )
-
-
-def test_segmentation_of_one_multiframe_image_names_its_frames() -> None:
-    voxels = np.zeros((3, 4, 8), np.uint8)
-    voxels[1:, 1, 2] = 1
-    header = _planes((1, 4, 8))[0]
-    header.SOPClassUID, header.NumberOfFrames = "1.2.840.10008.5.1.4.1.1.2.1", 3
-    del header.ImagePositionPatient
-    frames = [
-        ImageReference(
-            series_instance_uid=str(header.SeriesInstanceUID),
-            sop_class_uid=str(header.SOPClassUID),
-            sop_instance_uid=str(header.SOPInstanceUID),
-            frame=k + 1,
-        )
-        for k in range(3)
-    ]
-    grid = replace(geometry([header]), shape=(3, 4, 8))
-    made = build_segmentation(
-        voxels=voxels,
-        geometry=grid,
-        images=frames,
-        sources=[header],
-        segments=[segment(1, "n1")],
-        identity=identity(1),
-        maker=AGENT,
-    )
-    read = hd.seg.segread(io.BytesIO(to_part10(made)))
-    back = read.get_pixels_by_source_frame(
-        header.SOPInstanceUID, [1, 2, 3], combine_segments=True, assert_missing_frames_are_empty=True
-    )
-    assert np.array_equal(back, voxels)
-    positions = [f.PlanePositionSequence[0].ImagePositionPatient[2] for f in read.PerFrameFunctionalGroupsSequence]
-    assert positions == [-97.5, -95.0]
-    assert [i.frame for i in segment_references(made)["n1"].images] == [2, 3]
-
-
-def test_segmentation_refuses_shapes_and_sources_that_do_not_fit(tiny_ct: MakeCt) -> None:
-    sources = tiny_ct()
-    voxels = np.zeros((6, 20, 17), np.uint8)
-    with pytest.raises(Rejected, match="segmentation-empty"):
-        segmentation(sources, voxels, [segment(1)])
-    with pytest.raises(Rejected, match="segmentation-shape"):
-        segmentation(sources, voxels[:, :, 1:], [segment(1)])
-    voxels[:] = 1
-    with pytest.raises(Rejected, match="segmentation-source"):
-        build_segmentation(
-            voxels=voxels,
-            geometry=geometry(sources),
-            images=references(sources),
-            sources=sources[1:],
-            segments=[segment(1)],
-            identity=identity(1),
-            maker=AGENT,
-        )
 
 
 def test_image_coordinates_count_from_the_corner(tiny_ct: MakeCt) -> None:
