@@ -25,13 +25,23 @@ DESIGNATORS: dict[str, str] = {
 }
 """FHIR URI -> coding scheme designator (DICOM PS3.16 table 8-1); private schemes begin with 99."""
 
-SHORT_LOCAL_CODES: dict[str, str] = {"nodule-attenuation": "nodule-atten"}
+SHORT_LOCAL_CODES: dict[str, str] = {
+    "nodule-attenuation": "nodule-atten",
+    "vertebral-attenuation": "vertebral-atten",
+    "liver-attenuation": "liver-atten",
+    "ascending-aorta-diameter": "asc-aorta-diam",
+    "descending-aorta-diameter": "desc-aorta-diam",
+    "agatston-equivalent": "agatston-equiv",
+    "consolidated-share": "consolid-share",
+    "prior-mean-diameter": "prior-mean-diam",
+    "volume-doubling-time": "vol-doubling-t",
+}
 """Local codes above 16 characters -> the Code Value they are written with. Long Code Value would be legal, but
 readers as good as highdicom stumble over a concept name without Code Value."""
 
 _LONG_LOCAL_CODES = {short: full for full, short in SHORT_LOCAL_CODES.items()}
 _SYSTEMS = {designator: system for system, designator in DESIGNATORS.items()}
-_UNIT_MEANINGS = {"%": "percent", "1": "no units", "[hnsf'U]": "Hounsfield unit"}
+_UNIT_MEANINGS = {"%": "percent", "1": "no units", "d": "day", "[hnsf'U]": "Hounsfield unit"}
 _MEANING_LENGTH = 64
 _WITHOUT_LOCAL_CODES = {"CodingSchemeIdentificationSequence", "PerFrameFunctionalGroupsSequence"}
 """Not searched: the explanation itself, and the frames of a segmentation, thousands of items of standard codes."""
