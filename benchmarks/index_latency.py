@@ -4,8 +4,9 @@
 
 The index of each size is filled by `index_rows` (10 instances each up to 100 thousand studies, one each beyond) and
 kept in `--folder` for the next run. Each figure is one request through its door, without the socket: QIDO-RS through
-the web application's ASGI interface, C-FIND through the service with its encoded identifiers, the worklist through its screen,
-the store through the archive (a real file, bytes and row durable). Keys change with every repeat; the sizes take turns.
+the web application's ASGI interface, C-FIND through the service with its encoded identifiers, the worklist through its
+screen, the store through the archive (a real file, bytes and row durable). Keys change with every repeat; the sizes
+take turns. On a shared machine each repeat waits up to `--patience` seconds for a quiet moment.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from polyclinic.edges.dimse.syntaxes import STUDY_ROOT_FIND
 from polyclinic.edges.sql.engine import open_engine
 from polyclinic.edges.sql.migrations import migrate
 from polyclinic.screens.worklist import WorklistScreen
+from quiet import wait_until_quiet
 
 MANY_STUDIES = 100_000
 PAGE = 100
@@ -62,6 +64,8 @@ class House:
     app: FastAPI
     worklist: WorklistScreen
     samples: dict[str, list[float]] = field(default_factory=dict)
+    processor: dict[str, list[float]] = field(default_factory=dict)
+    """Processor seconds of the same requests: other work on the machine does not change them much."""
     answers: dict[str, int] = field(default_factory=dict)
 
 
@@ -96,15 +100,20 @@ def qido(house: House, **parameters: object) -> int:
     }  # fmt: skip
     sent: list[dict[str, Any]] = []
 
+    requests = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
     async def receive() -> dict[str, object]:
-        return {"type": "http.request", "body": b"", "more_body": False}
+        for request in requests:
+            return request
+        await asyncio.Event().wait()  # the client stays; nothing more comes from it
+        raise AssertionError
 
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
     LOOP.run_until_complete(house.app(scope, receive, send))  # type: ignore[arg-type]
-    assert sent[0]["status"] == 200, sent
-    return len(orjson.loads(b"".join(m.get("body", b"") for m in sent[1:])))
+    assert sent[0]["status"] in (200, 204), sent
+    return len(orjson.loads(b"".join(m.get("body", b"") for m in sent[1:]) or b"[]"))
 
 
 LOOP = asyncio.new_event_loop()
@@ -192,33 +201,48 @@ def doors(chance: random.Random) -> dict[str, Callable[[House], int]]:
     }
 
 
-def measure(houses: list[House], repeats: int) -> None:
+def measure(houses: list[House], repeats: int, patience_s: float) -> None:
     """Time every door of every house in turn."""
     chance = random.Random(7)
     for repeat in range(repeats + 2):  # two to warm up
+        if repeat == 2:
+            gc.collect()
+            gc.freeze()  # what libraries loaded is not searched for garbage again; the server does so too
+        if patience_s:
+            wait_until_quiet(patience_s)
         for name, door in doors(chance).items():
             for house in houses:
                 STORE_SECONDS.clear()
-                start = time.perf_counter()
+                start, begun = time.perf_counter(), time.process_time()
                 house.answers[name] = door(house)
                 seconds = STORE_SECONDS[0] if STORE_SECONDS else time.perf_counter() - start
                 if repeat >= 2:
                     house.samples.setdefault(name, []).append(seconds)
+                    house.processor.setdefault(name, []).append(time.process_time() - begun)
 
 
 def report(houses: list[House]) -> None:
     """Median and 95th percentile of each door at each size, and how much the percentile grew."""
     sizes = " | ".join(f"{h.studies:,}" for h in houses)
-    print(f"\n| p50 / p95, ms | {sizes} | p95 grew |\n|---|{'---|' * (len(houses) + 1)}")
+    print(f"\n| p50 / p95, ms | {sizes} | p95 grew | p95 of processor time, ms, and grew |")
+    print(f"|---|{'---|' * (len(houses) + 2)}")
     for name in houses[0].samples:
-        cells, tails = [], []
-        for house in houses:
-            values = sorted(house.samples[name])
-            tail = values[int(len(values) * 0.95)]
-            has_page = "page 1000" not in name or house.studies >= MANY_STUDIES
-            cells.append(f"{statistics.median(values) * 1000:.1f} / {tail * 1000:.1f}" if has_page else "none")
-            tails += [tail] if has_page else []
-        print(f"| {name} ({house.answers[name]}) | {' | '.join(cells)} | {tails[-1] / tails[0]:.2f} x |")
+        measured = [h for h in houses if "page 1000" not in name or h.studies >= MANY_STUDIES]
+        cells = [
+            f"{statistics.median(h.samples[name]) * 1000:.1f} / {p95(h.samples[name]) * 1000:.1f}"
+            if h in measured
+            else "none"
+            for h in houses
+        ]
+        grew = p95(measured[-1].samples[name]) / p95(measured[0].samples[name])
+        used = [p95(h.processor[name]) for h in measured]
+        processor = " / ".join(f"{seconds * 1000:.1f}" for seconds in used)
+        answer = f"{name} ({houses[-1].answers[name]})"
+        print(f"| {answer} | {' | '.join(cells)} | {grew:.2f} x | {processor}: {used[-1] / used[0]:.2f} x |")
+
+
+def p95(values: list[float]) -> float:
+    return sorted(values)[int(len(values) * 0.95)]
 
 
 def main() -> None:
@@ -226,14 +250,13 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--repeats", type=int, default=60)
     parser.add_argument("--folder", type=Path, help="kept for the next run")
+    parser.add_argument("--patience", type=float, default=0.0)
     parser.add_argument("--analyze", action="store_true", help="give the database its statistics first")
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:
         folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="polyclinic-latency-")))
         houses = [open_house(folder, size, analyze=options.analyze) for size in options.sizes]
-        gc.collect()
-        gc.freeze()  # as the server does: what the libraries loaded is not searched for garbage again
-        measure(houses, options.repeats)
+        measure(houses, options.repeats, options.patience)
         report(houses)
         for house in houses:
             house.archive.close()

@@ -5,8 +5,9 @@
 Every receiver starts fresh with an empty folder for every run; storescu with TCP_NODELAY=1 sends, from one association
 and from four at once, CT instances of 512 KB and CR instances of 8 MB. Polyclinic answers success when bytes and index
 row are durable; Orthanc runs with its defaults (index and synchronous storage); storescp writes files, indexes nothing
-and syncs nothing. "protocol alone" is Polyclinic's node without an archive behind it: what storescu can send and Python
-can read. At last it says what the disk does: one file, appended and synced after each instance.
+and syncs nothing. On a shared machine each run waits up to `--patience` seconds for a quiet moment. "protocol alone"
+is Polyclinic's node without an archive behind it: what storescu can send and Python can read. At last it says what the
+disk does: one file, appended and synced after each instance.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from polyclinic.departments.archive.schema import metadata
 from polyclinic.departments.archive.store import SqlArchive
 from polyclinic.edges.dimse.node import DimseNode
 from polyclinic.edges.sql.engine import open_engine
+from quiet import wait_until_quiet
 
 ENVIRONMENT = os.environ | {"TCP_NODELAY": "1"}
 START_S = 30.0
@@ -223,6 +225,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--patience", type=float, default=0.0)
     parser.add_argument("--only", nargs="*", default=list(RECEIVERS), help="receivers to measure")
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--no-archive", action="store_true", help=argparse.SUPPRESS)
@@ -241,6 +244,8 @@ def main() -> None:
                 runs: dict[str, list[tuple[float, float]]] = {name: [] for name in chosen}
                 for _ in range(options.rounds):
                     for name, (_, command) in chosen.items():
+                        if options.patience:
+                            wait_until_quiet(options.patience)
                         runs[name].append(measure(command, groups, kind.count))
                 report(f"{kind.count} {kind.title}, {associations} association{'s' * (associations > 1)}", runs)
             print(f"\nThe disk alone: {synced_per_second(kind):.0f} of {kind.title} a second, each synced", flush=True)
