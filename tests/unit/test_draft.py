@@ -303,7 +303,7 @@ def _writes_sentence(call: ast.Call) -> bool:
     name = call.func
     if isinstance(name, ast.Attribute):
         return name.attr == "append" and getattr(name.value, "id", "") in ("limits", "own", "said")
-    return getattr(name, "id", "") in ("Unsuitable", "NotSeen")
+    return getattr(name, "id", "") in ("Unsuitable", "NotSeen", "NotCompared", "Unregistered")
 
 
 def _literal(node: ast.expr) -> str:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
+
+from polyclinic.core.findings import Finding
+
+MAX_PRIORS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -25,6 +30,20 @@ class CaseSeries:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CasePrior:
+    """An earlier study of the same patient that shows the same part of the body, to compare with."""
+
+    study_instance_uid: str
+    study_date: date | None
+    series: tuple[CaseSeries, ...]
+    """Lazy, as those of the case: what is never asked for is never read. Empty when they cannot be had."""
+    signed: bool = False
+    """Whether its report was signed: then what is not among `findings` was looked at and not kept."""
+    findings: tuple[Finding, ...] = ()
+    """Those that stand in its signed report."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Case:
     """One study at one revision, with what the record says about it."""
 
@@ -33,6 +52,8 @@ class Case:
     series: tuple[CaseSeries, ...]
     context: Mapping[str, str] = field(default_factory=dict)
     """Frozen clinical context: ``indication``, ``sex``, ``age_years`` where known."""
+    priors: tuple[CasePrior, ...] = ()
+    """Newest first, at most `MAX_PRIORS`. What is wrong with them must not cost the case its own result."""
 
 
 class Model(Protocol):

@@ -8,6 +8,7 @@ MILLILITRE = "mL"
 PERCENT = "%"
 HOUNSFIELD = "[hnsf'U]"
 NO_UNIT = "1"
+DAY = "d"
 
 PRINTED: dict[str, str] = {
     MILLIMETRE: "mm",
@@ -16,5 +17,6 @@ PRINTED: dict[str, str] = {
     PERCENT: "%",
     HOUNSFIELD: "HU",
     NO_UNIT: "",
+    DAY: "d",
 }
 """UCUM code -> printed form. A unit that is not listed here may not be used in a Finding."""

@@ -14,9 +14,10 @@ from polyclinic.agentkit.outcome import Abstained, Assessed, Fact, Outcome
 from polyclinic.core import codes
 from polyclinic.core.errors import Rejected
 from polyclinic.dicom.volume import Volume, read_volume
-from polyclinic_agents.chest_ct import aorta, heart, liver, opacities, proposals, spine
+from polyclinic_agents.chest_ct import aorta, followup, heart, liver, opacities, priors, proposals, spine
 from polyclinic_agents.chest_ct.check import Check, Checked, Chest, NotSeen
 from polyclinic_agents.chest_ct.densitometry import OPAQUE_SHARE, Density, densities, density_limits
+from polyclinic_agents.chest_ct.earlier import Now
 from polyclinic_agents.chest_ct.lungs import LEFT, RIGHT, Lungs, find_lungs
 from polyclinic_agents.chest_ct.nodules import find_nodules, proposed
 from polyclinic_agents.chest_ct.origin import Origin
@@ -33,8 +34,8 @@ NOT_ASSESSED = (
     "bones other than the attenuation of the spine",
     "chest wall",
     "upper abdomen other than the attenuation of the liver",
-    "comparison with priors",
 )
+NOT_COMPARED = "comparison with priors"
 MAX_TRIES = 3
 
 CHECKS: tuple[Check, ...] = (opacities.CHECK, heart.CHECK, aorta.CHECK, spine.CHECK, liver.CHECK)
@@ -84,6 +85,7 @@ class _Run:
     def __init__(self, case: Case, choice: Choice, tools: Tools, manifest: Manifest, network: Model) -> None:
         self._choice = choice
         self._context = case.context
+        self._case = case
         self._tools = tools
         self._manifest = manifest
         self._network = network
@@ -129,11 +131,18 @@ class _Run:
             contrast = bool(scan.volume.facts.contrast_agent)
             every = () if thick else find_nodules(scan, lungs.labels, contrast_agent=contrast, network=self._network)
             shown = proposed(every)
-        with self._step("write findings", 0.95):
+        compared, comparison_facts = None, ()
+        if self._case.priors and not thick:
+            now = Now(scan=scan, lungs=lungs, every=every, shown=shown, network=self._network)
+            with self._step("compare with priors", 0.6):
+                compared, comparison_facts = priors.compare(self._case, self._choice.study_date, now)
+        with self._step("write findings", 0.65):
             limits = lung_limits(scan, lungs)
             nodules = proposals.nodule_findings(scan, lungs, shown, self._origin, _nodule_limits(scan, lungs))
+            nodules = followup.with_changes(nodules, compared, scan) if compared else nodules
             findings = (
                 *nodules,
+                *(followup.gone_findings(compared, scan, self._origin) if compared else ()),
                 proposals.density_finding(
                     scan, whole, self._origin, density_limits(scan, whole, lungs.opaque_share) + limits
                 ),
@@ -148,12 +157,13 @@ class _Run:
             findings=(*findings, *others.findings),
             masks=(*masks, *others.masks),
             key_images=(*proposals.key_images(nodules), *others.key_images),
-            facts=(*facts, *_results(density, lungs, len(every), len(shown)), *others.facts),
+            facts=(*facts, *comparison_facts, *_results(density, lungs, len(every), len(shown)), *others.facts),
             normal=(*(() if nodules or thick else (codes.PULMONARY_NODULE,)), *others.normal),
             not_assessed=(
                 *(("lung nodules (slices thicker than 5 mm)",) if thick else ()),
                 *others.not_assessed,
                 *NOT_ASSESSED,
+                *(() if compared else (NOT_COMPARED,)),
             ),
             seconds=tuple(self._seconds),
         )

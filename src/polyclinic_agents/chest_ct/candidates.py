@@ -57,13 +57,15 @@ class Level:
     scale: int
 
 
-def find_candidates(scan: Scan, lungs: LabelArray) -> tuple[Candidate, ...]:
-    """Spots in the lungs, strongest first."""
+def find_candidates(
+    scan: Scan, lungs: LabelArray, diameters_mm: tuple[float, ...] = DIAMETERS_MM
+) -> tuple[Candidate, ...]:
+    """Spots in the lungs, strongest first; without the smallest of `DIAMETERS_MM` in a fraction of the time."""
     field = _field(scan, lungs)
     found: list[Candidate] = []
     hu, lung, spacing = field.hu, field.lung, field.spacing_mm
     scale = 1
-    for diameter_mm in DIAMETERS_MM:
+    for diameter_mm in diameters_mm:
         if diameter_mm >= 8.0 * scale * GRID_MM and scale < 4:
             hu, lung = _half(hu), _half(lung.astype(np.float32)) > 0.5
             scale *= 2

@@ -21,7 +21,7 @@ from polyclinic_agents.chest_ct.scan import FloatArray, Scan
 MAX_KEY_IMAGES = 5
 KEY_FROM = 0.5
 
-_SITES = {RIGHT: (codes.RIGHT_LUNG, codes.RIGHT), LEFT: (codes.LEFT_LUNG, codes.LEFT)}
+SITES = {RIGHT: (codes.RIGHT_LUNG, codes.RIGHT), LEFT: (codes.LEFT_LUNG, codes.LEFT)}
 _DIAMETER_METHOD = "outline on the axial slice of largest area; threshold between lung and core"
 _VOLUME_METHOD = "voxels of the segmented body times voxel volume"
 _LUNG_METHOD = "voxels of the lung mask times voxel volume; airways down to the hilum excluded"
@@ -45,7 +45,7 @@ def _nodule(scan: Scan, one: Scored, place: tuple[int, int], origin: Origin, lim
     nodule = one.nodule
     centre = placed(scan.to_patient(nodule.centre))
     corners = scan.to_patient(np.asarray([nodule.low, nodule.high]))
-    site, side = _SITES[lung]
+    site, side = SITES[lung]
     long_mm, short_mm = round(nodule.long_axis_mm, 1), round(nodule.short_axis_mm, 1)
     sizes = (
         (codes.LONG_AXIS, long_mm, units.MILLIMETRE, _DIAMETER_METHOD),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import date
 
 from pydicom.dataset import Dataset
 
@@ -25,6 +26,7 @@ class Choice:
     thickness_mm: float
     kernel: str
     reason: str
+    study_date: date | None = None
 
 
 def choose(case: Case) -> tuple[tuple[Choice, ...], str]:
@@ -44,7 +46,12 @@ def choose(case: Case) -> tuple[tuple[Choice, ...], str]:
         order = (_band(thickness), float(is_sharp(plane.kernel)), round(thickness, 1), -float(images))
         text = f"{images} axial images of {thickness:g} mm" + (f", kernel {plane.kernel}" if plane.kernel else "")
         choice = Choice(
-            series=series, images=images, thickness_mm=thickness, kernel=plane.kernel, reason=f"thinnest usable: {text}"
+            series=series,
+            images=images,
+            thickness_mm=thickness,
+            kernel=plane.kernel,
+            reason=f"thinnest usable: {text}",
+            study_date=study_date(series.datasets[0]),
         )
         choices.append((order, series.series_instance_uid, choice))
     choices.sort(key=lambda one: one[:2])
@@ -65,6 +72,15 @@ def is_sharp(kernel: str) -> bool:
         return int(siemens.group(1)) >= 50
     toshiba = re.match(r"FC(\d\d)", name)
     return bool(toshiba) and int(toshiba.group(1)) >= 30 if toshiba else False
+
+
+def study_date(header: Dataset) -> date | None:
+    """Study Date (DA, PS3.5 6.2); None when it is missing or no date."""
+    value = str(header.get("StudyDate", "") or "")
+    try:
+        return date(int(value[:4]), int(value[4:6]), int(value[6:8])) if len(value) == 8 else None
+    except ValueError:
+        return None
 
 
 def _band(thickness_mm: float) -> float:

@@ -1,8 +1,8 @@
 """What the nodule guidelines say about the nodules that count. Pure; the words are made in `guidance`.
 
 The software does not know why the examination was made, so both results are conditional: Lung-RADS v2022 holds for a
-lung cancer screening examination without an earlier one, Fleischner 2017 for an incidental nodule. What the tables ask
-for and nobody measured is not guessed: such a nodule stays without category and says why.
+lung cancer screening examination, without an earlier one or compared with it, Fleischner 2017 for an incidental nodule.
+What the tables ask for and nobody measured is not guessed: such a nodule stays without category and says why.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from polyclinic.core.guidelines.lung_rads_v2022_rows import CITATION, NODULE_ROW
 from polyclinic.core.guidelines.nodule import NoduleKind, kind_of, round_half_up
 from polyclinic.core.guidelines.source import Advice, Source
 from polyclinic.core.units import MILLIMETRE
+from polyclinic.departments.reading.comparison_rules import Since, followed, lung_rads_change
 
 
 class Gap(StrEnum):
@@ -31,6 +32,10 @@ class Gap(StrEnum):
     SIZE = "size"
     ATTENUATION = "attenuation"
     SOLID_COMPONENT = "solid-component"
+    COMPONENT_CHANGE = "component-change"
+    """The nodule was there before; whether its solid component grew is not known."""
+    INTERVAL = "interval"
+    """It grew over more than the 12 months for which growth is defined."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +58,7 @@ class CategoryGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScreeningAdvice:
-    """Lung-RADS v2022 at baseline."""
+    """Lung-RADS v2022: at baseline, or by the change since an earlier study where it was compared."""
 
     groups: tuple[CategoryGroup, ...]
     """The most suspicious first; the first one decides the exam."""
@@ -183,14 +188,30 @@ def _gap(finding: Finding) -> Gap | None:
         return Gap.ATTENUATION
     if _kind(finding) is NoduleKind.PART_SOLID and _component_mm(finding) is None:
         return Gap.SOLID_COMPONENT
-    return None
+    return _gap_of_change(finding)
 
 
-def _classified(finding: Finding, kind: NoduleKind, component_mm: float | None) -> _Entered:
+def _gap_of_change(finding: Finding) -> Gap | None:
+    size_mm, kind = mean_diameter_mm(finding), _kind(finding)
+    past = followed(finding, size_mm)
+    if past is None or size_mm is None or kind is None:
+        return None
+    if kind is NoduleKind.PART_SOLID and past.since is not Since.NEW:
+        return Gap.COMPONENT_CHANGE
+    return Gap.INTERVAL if lung_rads_change(past, kind, size_mm) is None else None
+
+
+def _classified(finding: Finding, kind: NoduleKind, component_mm: float | None, *, at_most: bool = False) -> _Entered:
+    """`at_most`: what is not known of its past counts as growth."""
+    size_mm = mean_diameter_mm(finding)
+    change = lung_rads_change(followed(finding, size_mm), kind, size_mm or 0.0) or lung_rads.Change.GROWING
+    compared = change not in (lung_rads.Change.BASELINE, lung_rads.Change.NEW)
     lesion = lung_rads.Nodule(
         kind=kind,
-        mean_diameter_mm=mean_diameter_mm(finding),
+        mean_diameter_mm=size_mm,
         solid_component_mm=component_mm if kind is NoduleKind.PART_SOLID else None,
+        change=change,
+        solid_component_new_or_growing=at_most and compared and kind is NoduleKind.PART_SOLID,
     )
     return _Entered(finding_id=finding.id, assessment=lung_rads.classify(lesion), lesion=lesion)
 
@@ -229,17 +250,26 @@ def _highest(finding: Finding) -> Category:
     kind = _kind(finding)
     # What is calcified, without a benign pattern, is a solid nodule.
     kinds = (NoduleKind.SOLID,) if _calcified(finding) else tuple(NoduleKind) if kind is None else (kind,)
-    return max((_classified(finding, kind, size_mm).category for kind in kinds), key=lambda category: category.rank)
+    return max(
+        (_classified(finding, kind, size_mm, at_most=True).category for kind in kinds),
+        key=lambda category: category.rank,
+    )
+
+
+def _seen_before(finding: Finding) -> bool:
+    past = followed(finding, mean_diameter_mm(finding))
+    return past is not None and past.since is not Since.NEW
 
 
 def _incidental(nodules: Sequence[Finding], age_years: int | None) -> IncidentalAdvice | None:
     """The recommendation for the nodule with the earliest follow-up, then the largest.
 
     Calcified nodules do not count as further nodules, since most are benign; those of unknown type or size do. The
-    total size of a part-solid nodule is enough here.
+    total size of a part-solid nodule is enough here. A nodule that was there before is no incidental one any more: the
+    table is for first detection.
     """
     sizes = {f.id: _mean_mm(f, fleischner.mean_diameter_mm) for f in nodules}
-    entered = [f for f in nodules if sizes[f.id] and _kind(f) is not None]
+    entered = [f for f in nodules if sizes[f.id] and _kind(f) is not None and not _seen_before(f)]
     if not entered:
         return None
     patient = fleischner.Patient(age_years=fleischner.YOUNGEST_YEARS if age_years is None else age_years)

@@ -12,8 +12,10 @@ from polyclinic.core.findings import Finding, Measurement
 from polyclinic.core.guidelines import reference_limits
 from polyclinic.core.guidelines.nodule import round_half_up
 from polyclinic.core.guidelines.source import Language as GuidelineLanguage
-from polyclinic.core.units import CUBIC_MILLIMETRE, HOUNSFIELD, MILLILITRE, MILLIMETRE, NO_UNIT, PERCENT, PRINTED
+from polyclinic.core.units import CUBIC_MILLIMETRE, DAY, HOUNSFIELD, MILLILITRE, MILLIMETRE, NO_UNIT, PERCENT, PRINTED
 from polyclinic.departments.reading.advice import mean_diameter_mm
+from polyclinic.departments.reading.comparison import change_text, resolved_text
+from polyclinic.departments.reading.comparison_rules import HISTORY
 from polyclinic.departments.reading.contracts import Language
 from polyclinic.departments.reading.wording import Wording, key
 from polyclinic.departments.reading.wording_en import ENGLISH
@@ -21,7 +23,7 @@ from polyclinic.departments.reading.wording_zh import CHINESE
 
 WORDINGS: Mapping[Language, Wording] = {Language.ENGLISH: ENGLISH, Language.CHINESE: CHINESE}
 
-_DECIMALS = {MILLIMETRE: 1, PERCENT: 1, HOUNSFIELD: 0, CUBIC_MILLIMETRE: 0, MILLILITRE: 0}
+_DECIMALS = {MILLIMETRE: 1, PERCENT: 1, HOUNSFIELD: 0, CUBIC_MILLIMETRE: 0, MILLILITRE: 0, DAY: 0}
 _NODULE_SIZES = (codes.LONG_AXIS, codes.SHORT_AXIS)
 _WITH_REASON = re.compile(r"([^()]+) \(([^()]+)\)")
 """``aorta (contrast medium)``: what could not be judged, and why."""
@@ -48,20 +50,24 @@ class Describer:
         others = [
             self._as_reported(m, finding)
             for m in finding.measurements
-            if not any(m.code.same_as(c) for c in _NODULE_SIZES)
+            if not any(m.code.same_as(c) for c in (*_NODULE_SIZES, *HISTORY))
         ]
         parts = [p for p in (self.axes(finding), self.parts(others, finding)) if p]
-        return self.words.nodule.format(
+        text = self.words.nodule.format(
             site=capital(self.site(finding)),
             nodule=self.numbered(finding, number),
             parts=self.words.parts.join(parts) or "-",
             position=self.position(finding),
         )
+        return self.words.between_limits.join(part for part in (text, change_text(self.words, finding)) if part)
 
     def described(self, finding: Finding) -> str:
         """Everything that is no nodule: what was measured where."""
         parts = self.parts(finding.measurements, finding)
         site = self.site(finding)
+        if finding.code.same_as(codes.RESOLVED_NODULE):
+            before = finding.measurement(codes.PRIOR_MEAN_DIAMETER)
+            return resolved_text(self.words, capital(site), self.measured(before) if before else "-")
         if finding.code.same_as(codes.EMPHYSEMA):
             return self.words.densitometry.format(site=site, parts=parts)
         if not parts:
@@ -135,7 +141,7 @@ class Describer:
         attributes = [
             term(a.value, self.language)
             for a in finding.attributes
-            if not any(a.code.same_as(c) for c in (codes.NODULE_ATTENUATION, codes.INTERPRETATION))
+            if not any(a.code.same_as(c) for c in (codes.NODULE_ATTENUATION, codes.INTERPRETATION, codes.NODULE_CHANGE))
         ]
         return self.words.parts.join([*(self.measured(m) for m in measurements), *attributes])
 

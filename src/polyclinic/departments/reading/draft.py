@@ -16,6 +16,7 @@ from polyclinic.core import codes
 from polyclinic.core.codes import Code
 from polyclinic.core.findings import Finding, FindingState, SourceKind
 from polyclinic.core.plain import to_plain
+from polyclinic.departments.reading.comparison import compared_with, comparison_sentences
 from polyclinic.departments.reading.contracts import (
     DecidedFinding,
     Language,
@@ -176,10 +177,7 @@ class _Drafter:
         return [Sentence(text=text, basis="signed-before")]
 
     def comparison(self, prior_dates: Sequence[date]) -> list[Sentence]:
-        if not prior_dates:
-            return [Sentence(text=self.words.comparison_none, basis="comparison")]
-        dates = self.words.enumeration.join(d.isoformat() for d in sorted(set(prior_dates), reverse=True))
-        return [Sentence(text=self.words.comparison.format(dates=dates), basis="comparison")]
+        return comparison_sentences(self.words, self.say.phrase, self.runs, prior_dates)
 
     def finding_sentences(self) -> list[Sentence]:
         """Nodules by size, densitometry, volumes, everything else; then what is absent and what was not looked at."""
@@ -217,6 +215,7 @@ class _Drafter:
                     finding_ids=tuple(f.id for f in nodules),
                 )
             )
+            sentences += self._guidance().changes()
             sentences += self._guidance().impression()
         for finding in self.shown:
             if finding.code.same_as(codes.EMPHYSEMA):
@@ -225,7 +224,7 @@ class _Drafter:
                 text = self.words.impression_densitometry.format(parts=parts)
             elif _left_to_findings(finding):
                 continue
-            elif _interpreted(finding, codes.BEYOND_LIMITS):
+            elif _interpreted(finding, codes.BEYOND_LIMITS) or finding.code.same_as(codes.RESOLVED_NODULE):
                 text = self.say.described(finding)
             else:
                 name = capital(term(finding.code, self.say.language))
@@ -259,6 +258,7 @@ class _Drafter:
             numbered=[(f, n) for n, f in enumerate(self._nodules(), start=1)],
             age_years=self.age_years,
             has_priors=self.has_priors,
+            compared=bool(compared_with(self.runs)),
         )
 
     def _nodules(self) -> list[Finding]:

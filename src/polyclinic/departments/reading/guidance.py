@@ -10,6 +10,7 @@ from polyclinic.core.guidelines.fleischner_2017 import YOUNGEST_YEARS
 from polyclinic.core.guidelines.source import Advice
 from polyclinic.core.guidelines.source import Language as TableLanguage
 from polyclinic.departments.reading.advice import IncidentalAdvice, NoduleAdvice, ScreeningAdvice, advise
+from polyclinic.departments.reading.comparison import change_groups
 from polyclinic.departments.reading.contracts import Sentence
 from polyclinic.departments.reading.description import Describer, capital
 
@@ -23,17 +24,31 @@ class Guidance:
     """The nodules that count, in order, with the numbers that the report gives them."""
     age_years: int | None
     has_priors: bool
+    compared: bool
+    """Whether an agent compared with an earlier study."""
+
+    def changes(self) -> list[Sentence]:
+        """What the nodules did since the earlier study, those that were compared."""
+        groups = change_groups(self.numbered)
+        if not groups:
+            return []
+        said = self.say.words.comparisons
+        texts = [said[f"group-{since.value}"].format(subject=self.say.nodules(members)) for since, members in groups]
+        text = said["changes"].format(groups=self.say.words.parts.join(texts))
+        return [self._sentence(text, [f.id for _, members in groups for f, _n in members], ())]
 
     def by_nodule(self) -> list[Sentence]:
         """The Lung-RADS category of every nodule, where there are several; one nodule has that of the exam."""
         screening = self._advice().screening
         if screening is None or len(self.numbered) == 1:
             return []
+        words = self.say.words
         groups = [
-            self.say.words.lung_rads_group.format(category=group.category, subject=self._subject(group.finding_ids))
+            words.lung_rads_group.format(category=group.category, subject=self._subject(group.finding_ids))
             for group in screening.groups
         ]
-        text = self.say.words.lung_rads_nodules.format(groups=self.say.words.parts.join(groups))
+        template = words.comparisons["lung-rads-nodules"] if self.compared else words.lung_rads_nodules
+        text = template.format(groups=words.parts.join(groups))
         rules = tuple(dict.fromkeys(rule for group in screening.groups for rule in group.rules))
         return [self._sentence(text, [i for group in screening.groups for i in group.finding_ids], rules)]
 
@@ -43,7 +58,11 @@ class Guidance:
         sentences = [self._screening(advice.screening)] if advice.screening else []
         if advice.incidental:
             sentences.append(self._incidental(advice.incidental))
-        if self.has_priors and (advice.screening or (advice.incidental and advice.incidental.applies)):
+        if (
+            self.has_priors
+            and not self.compared
+            and (advice.screening or (advice.incidental and advice.incidental.applies))
+        ):
             cited = [i for sentence in sentences for i in sentence.finding_ids]
             rules = tuple(dict.fromkeys(rule for sentence in sentences for rule in sentence.rules))
             sentences.append(self._sentence(self.say.words.first_examination_only, cited, rules))
@@ -57,7 +76,10 @@ class Guidance:
 
     def _screening(self, screening: ScreeningAdvice) -> Sentence:
         words, deciding = self.say.words, screening.groups[0].finding_ids
-        template = words.lung_rads_at_least if screening.at_least else words.lung_rads
+        if self.compared:
+            template = words.comparisons["lung-rads-at-least" if screening.at_least else "lung-rads"]
+        else:
+            template = words.lung_rads_at_least if screening.at_least else words.lung_rads
         text = template.format(category=screening.category, subject=self._subject(deciding))
         if not screening.at_least:
             text = words.advised.format(text=text, advice=self._text(screening.advice))

@@ -82,4 +82,21 @@ PHRASES: Mapping[str, str] = {
         "全肺密度偏高，吸气不足可表现为磨玻璃影。"
     ),
     "slices thicker than # mm blur vessels into their surroundings": "层厚大于# mm，血管与周围组织分界模糊。",
+    # Comparison with an earlier study
+    "slices of # mm are compared with slices of # mm": "本次层厚# mm与既往层厚# mm对比，测量值受层厚影响。",
+    "stable by diameter, but the volume changed by more than the # % that are commonly taken as the error of measuring "
+    "twice": "按直径为稳定，但体积变化超过通常视为重复测量误差的#%。",
+    "it could not be compared: its place on the earlier study is not certain": "既往检查中的对应位置不确定，未能对比。",
+    "it could not be compared: it is smaller than the slices of the earlier study are thick": (
+        "其大小小于既往检查的层厚，未能对比。"
+    ),
+    "it is newer than this study": "该检查晚于本次检查",
+    "it has no axial ct series that can be judged": "没有可供评估的横断面CT序列",
+    "its slices are thicker than # mm": "层厚大于# mm",
+    "comparing took too long": "对比超时",
+    "no lung is seen on both": "两次检查无共同可见的肺",
+    "the lung surfaces stay # mm apart": "配准后肺表面仍相距# mm",
+    "the vessels of the lungs do not match (agreement #)": "肺内血管结构不一致（相关系数#）",
+    "it could not be read": "无法读取",
+    "it could not be compared": "未能对比",
 }

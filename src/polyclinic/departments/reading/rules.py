@@ -87,15 +87,17 @@ def fold(proposed: Finding, decisions: Iterable[Decision]) -> DecidedFinding:
 def apply_edit(finding: Finding, edit: FindingEdit | None) -> Finding:
     """The finding with the edit's values.
 
-    A new diameter renews the mean diameter and drops the volume, which was measured on another outline. Rules
-    that classified the old values are dropped from the evidence; the draft classifies the new ones.
+    A new diameter renews the mean diameter and drops the volume, which was measured on another outline, and what was
+    said of its change; the draft compares the new size with the earlier one. Rules that classified the old values are
+    dropped from the evidence; the draft classifies the new ones.
     """
     if edit is None or edit == FindingEdit():
         raise Rejected("reading.bad-edit", "The edit changes nothing; give at least one new value")
     measurements = list(finding.measurements)
     if edit.long_axis_mm is not None or edit.short_axis_mm is not None:
         measurements = _with_axes(finding, edit.long_axis_mm, edit.short_axis_mm)
-    attributes = list(finding.attributes)
+    resized = measurements != list(finding.measurements)
+    attributes = [a for a in finding.attributes if not (resized and _judges_growth(a))]
     if edit.attenuation is not None:
         if edit.attenuation.code not in ATTENUATION:
             raise Rejected("reading.bad-edit", f"Attenuation must be one of {', '.join(ATTENUATION)}")
@@ -111,6 +113,11 @@ def apply_edit(finding: Finding, edit: FindingEdit | None) -> Finding:
     )
 
 
+def _judges_growth(attribute: Attribute) -> bool:
+    """Whether it says how the old size compares with an earlier one; that it is new stays true of any size."""
+    return attribute.code.same_as(codes.NODULE_CHANGE) and not attribute.value.same_as(codes.NODULE_NEW)
+
+
 def _with_axes(finding: Finding, long_mm: float | None, short_mm: float | None) -> list[Measurement]:
     old_long, old_short = finding.measurement(codes.LONG_AXIS), finding.measurement(codes.SHORT_AXIS)
     new_long = long_mm if long_mm is not None else (old_long.value if old_long else None)
@@ -123,7 +130,8 @@ def _with_axes(finding: Finding, long_mm: float | None, short_mm: float | None) 
         raise Rejected("reading.bad-edit", "Give the long axis too; a short axis alone measures nothing")
     if new_short is not None and new_short > new_long:
         raise Rejected("reading.bad-edit", "The short axis may not be longer than the long axis")
-    replaced = (codes.LONG_AXIS, codes.SHORT_AXIS, codes.MEAN_DIAMETER, codes.VOLUME)
+    by_volume = (codes.VOLUME, codes.VOLUME_CHANGE, codes.DOUBLING_TIME)
+    replaced = (codes.LONG_AXIS, codes.SHORT_AXIS, codes.MEAN_DIAMETER, *by_volume)
     rest = [m for m in finding.measurements if not any(m.code.same_as(c) for c in replaced)]
     return [*axes(new_long, new_short), *rest]
 

@@ -104,6 +104,8 @@ class Wording:
     by_risk: str
     unclassified: Mapping[str, str]
     """Why a nodule has no category -> the sentence that says so."""
+    comparisons: Mapping[str, str]
+    """Sentences about change since an earlier study, see `comparison`."""
 
 
 def key(code: Code) -> CodeKey:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from polyclinic.core import codes
+from polyclinic.departments.reading import comparison_words
 from polyclinic.departments.reading.wording import (
     CHEST,
     RADIOGRAPH_OPACITY,
@@ -19,6 +20,7 @@ ENGLISH = Wording(
         "impression": "Impression",
     },
     terms={
+        **comparison_words.ENGLISH_TERMS,
         key(codes.LUNG): "both lungs",
         CHEST: "chest",
         key(codes.LEFT_LUNG): "left lung",
@@ -190,5 +192,14 @@ ENGLISH = Wording(
             "{subject}: no Lung-RADS v2022 category and no follow-up interval, because the nodule type is not known."
         ),
         "solid-component": "{subject}: no Lung-RADS v2022 category, because the solid component was not measured.",
+        "component-change": (
+            "{subject}: no Lung-RADS v2022 category, because the solid component was not compared with the earlier "
+            "study."
+        ),
+        "interval": (
+            "{subject}: no Lung-RADS v2022 category; growth is defined within 12 months, and more than 12 months lie "
+            "between the two studies."
+        ),
     },
+    comparisons=comparison_words.ENGLISH,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from polyclinic.core import codes
+from polyclinic.departments.reading import comparison_words
 from polyclinic.departments.reading.phrases_zh import PHRASES
 from polyclinic.departments.reading.wording import (
     CHEST,
@@ -20,6 +21,7 @@ CHINESE = Wording(
         "impression": "影像印象",
     },
     terms={
+        **comparison_words.CHINESE_TERMS,
         key(codes.LUNG): "双肺",
         CHEST: "胸部",
         key(codes.LEFT_LUNG): "左肺",
@@ -178,5 +180,8 @@ CHINESE = Wording(
         "size": "{subject}：长短径平均值不明，未给出Lung-RADS v2022分类及随访间隔。",
         "attenuation": "{subject}：密度类型不明，未给出Lung-RADS v2022分类及随访间隔。",
         "solid-component": "{subject}：实性成分未测量，未给出Lung-RADS v2022分类。",
+        "component-change": "{subject}：实性成分未与既往检查比较，未给出Lung-RADS v2022分类。",
+        "interval": "{subject}：增大以12个月内为准，两次检查间隔超过12个月，未给出Lung-RADS v2022分类。",
     },
+    comparisons=comparison_words.CHINESE,
 )
