@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import logging
 import signal
 import socket
@@ -155,6 +156,8 @@ def run_server(settings: Settings) -> None:
     try:
         with running(services) as node:
             workers.start()
+            gc.collect()
+            gc.freeze()  # what the libraries loaded is never garbage: searching it again stopped every thread for 0.1 s
             up.set()
             host, port = listener.getsockname()[:2]
             log.info("web http://%s:%d, DICOM %s@%s:%d", host, port, settings.dicom_ae_title, host, node.port)
