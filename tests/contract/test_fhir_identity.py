@@ -17,7 +17,7 @@ def test_a_correction_and_a_merge_by_fhir_reach_the_archive(tmp_path: Path, part
         archive.store(part10(1, "1"), source="TEST")
 
         def follow() -> int:
-            return followed(house.services.record, archive, site_issuer="", tell=lambda uids: None)
+            return followed(house.services.record, archive, site_issuer="", tell=lambda change, uids: None)
 
         (prior,) = fhir.found(f"/Patient?identifier={MRN}|P-1")
         corrected = prior | {"name": [{"family": "Corrected", "given": ["Late"]}]}

@@ -14,10 +14,11 @@ from polyclinic.app.archive_checking import Checking
 from polyclinic.app.audit import open_audit
 from polyclinic.app.cli import app
 from polyclinic.app.settings import Settings
-from polyclinic.core.errors import Conflict, Rejected
+from polyclinic.core.errors import Conflict, NotFound, Rejected
+from polyclinic.departments.access.audit_store import Ledger
 from polyclinic.departments.archive.store import SqlArchive
 from polyclinic.departments.reading.store import ReadingStore
-from polyclinic.edges.sql.engine import open_engine
+from polyclinic.edges.sql.engine import open_engine, writing
 from polyclinic.edges.sql.migrations import migrate
 
 Make = Callable[..., bytes]
@@ -130,21 +131,31 @@ def test_delete_and_compact(archive: SqlArchive, settings: Settings) -> None:
     assert "1 instances deleted" in deleted.output
     assert [i.instance_number for i in archive.instances(STUDY)] == [2, 3]
     assert "1 segments rewritten" in run("compact").output
+    missing = run("delete", STUDY, "--instance", uid(9), "--reason", "sent twice", "--by", "admin")
+    assert isinstance(missing.exception, NotFound)
+    assert [(d["phase"], d.get("instances"), d["instance"]) for d in noted(settings)] == [
+        ("before", None, uid(1)),
+        ("done", "1", uid(1)),
+        ("before", None, uid(9)),
+        ("not done", None, uid(9)),
+    ]
+
+
+def noted(settings: Settings) -> list[dict[str, str]]:
+    """What the ledger says of deletions, oldest first."""
     engine = open_engine(settings.database_url)
-    audit = open_audit(engine, settings)
-    with engine.connect() as connection:
-        noted = connection.exec_driver_sql("SELECT count(*) FROM access_audit WHERE action = 'dicom.delete'").scalar()
-    audit.close()
+    entries = [one.entry for one in Ledger(engine, writing).entries()]
     engine.dispose()
-    assert noted == 1
+    return [dict(entry.detail) for entry in entries if entry.action == "dicom.delete"]
 
 
-def test_retention_shows_then_deletes_and_respects_holds(archive: SqlArchive) -> None:
+def test_retention_shows_then_deletes_and_respects_holds(archive: SqlArchive, settings: Settings) -> None:
     shown = run("retention", "--dry-run")
     assert (shown.exit_code, "at once" in shown.output) == (0, True)
     assert len(archive.studies()) == 2
     assert "at once" in run("retention").output
     assert [s.accession_number for s in archive.studies()] == ["ACC-2"]
+    assert [(d["rule"], d["phase"]) for d in noted(settings)] == [("at once", "before"), ("at once", "done")]
     assert isinstance(run("delete", archive.studies()[0].study_instance_uid, "--reason", "x").exception, Conflict)
 
 

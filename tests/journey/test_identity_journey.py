@@ -171,7 +171,9 @@ def test_a_merge_reaches_everything_and_a_signed_report_keeps_what_was_signed(ho
     house.services.audit.recorder.flush(everything=True)
     noted = [e.entry for e in house.services.audit.ledger.entries() if e.entry.action == "patient.merge"]
     assert {(e.study_instance_uid, e.patient_id, e.detail["source"]) for e in noted} == {
-        (uid, "TMP-9", "HL7 ADT^A40") for uid in uids
+        ("", "TMP-9", "HL7 ADT^A40"),
+        ("", "P-9", "HL7 ADT^A40"),
+        *((uid, "TMP-9", "HL7 ADT^A40") for uid in uids),
     }
 
     late = sent_by(study="late", PatientID="TMP-9", IssuerOfPatientID="", PatientName="Unknown^Male")

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from polyclinic.app.audit import system_entry
 from polyclinic.app.settings import Settings
 from polyclinic.app.workroom import segments_folder
-from polyclinic.core.errors import Rejected
+from polyclinic.core.errors import PolyclinicError, Rejected
 from polyclinic.departments.access.audit_window import Recorder
 from polyclinic.departments.archive import retention
 from polyclinic.departments.archive.compaction import compact
@@ -78,14 +78,62 @@ def apply_retention(
     stopping: threading.Event,
     told: Callable[[retention.Due], None] = lambda _: None,
 ) -> Removed:
-    """Delete what is due now; each deletion stands in the audit ledger."""
+    """Delete what is due now; each deletion stands in the audit ledger before and after it is done."""
 
-    def note(one: retention.Due) -> None:
-        detail = {"rule": one.rule, "instances": str(one.instances), "series": one.series_instance_uid or "all"}
-        recorder.later(system_entry("dicom.delete", study_instance_uid=one.study_instance_uid, detail=detail))
+    def note(one: retention.Due, phase: str, **more: str) -> None:
+        facts = {"rule": one.rule, "series": one.series_instance_uid or "all", "phase": phase, **more}
+        recorder.record(system_entry("dicom.delete", study_instance_uid=one.study_instance_uid, detail=facts))
+
+    def done(one: retention.Due) -> None:
+        note(one, "done", instances=str(one.instances))
         told(one)
 
-    return retention.apply(archive, policy, reports_of(reading), datetime.now(UTC), stopping=stopping, told=note)
+    return retention.apply(
+        archive,
+        policy,
+        reports_of(reading),
+        datetime.now(UTC),
+        stopping=stopping,
+        before=lambda one: note(one, "before"),
+        passed_over=lambda one, code: note(one, "not done", code=code),
+        told=done,
+    )
+
+
+def delete_noted(
+    archive: SqlArchive,
+    recorder: Recorder,
+    study: str,
+    *,
+    series: str | None = None,
+    instance: str | None = None,
+    reason: str,
+    by: str,
+) -> Removed:
+    """Delete for an operator of this machine; in the audit ledger before and after it is done.
+
+    Raises
+    ------
+    polyclinic.core.errors.PolyclinicError
+        See `polyclinic.departments.archive.ports.Archive.delete`.
+    Rejected
+        ``audit.too-large`` for a longer reason than an entry holds; nothing is deleted then.
+    """
+    facts = {"reason": reason, "by": by, "series": (series or "")[:64], "instance": (instance or "")[:64]}
+    facts = {name: value for name, value in facts.items() if value}
+
+    def note(phase: str, **more: str) -> None:
+        detail = {**facts, "phase": phase, **more}
+        recorder.record(system_entry("dicom.delete", study_instance_uid=study, detail=detail))
+
+    note("before")
+    try:
+        removed = archive.delete(study, series_instance_uid=series, sop_instance_uid=instance, reason=reason, by=by)
+    except PolyclinicError as error:
+        note("not done", code=error.code)
+        raise
+    note("done", instances=str(removed.instances))
+    return removed
 
 
 def archive_loops(

@@ -154,17 +154,18 @@ def delete(
     by: Annotated[str, typer.Option("--by", help="Who; the account of this machine when not given.")] = "",
 ) -> None:
     """Delete a study, series or instance for good."""
-    from polyclinic.app.archive_care import open_archive  # noqa: PLC0415
-    from polyclinic.app.audit import open_audit, system_entry  # noqa: PLC0415
+    from polyclinic.app.archive_care import delete_noted, open_archive  # noqa: PLC0415
+    from polyclinic.app.audit import open_audit  # noqa: PLC0415
 
     settings, engine = _opened()
-    who = by or getpass.getuser()
+    audit, who = open_audit(engine, settings), by or getpass.getuser()
     with _closing(open_archive(settings, engine)) as archive:
-        removed = archive.delete(study, series_instance_uid=series, sop_instance_uid=instance, reason=reason, by=who)
-        audit = open_audit(engine, settings)
-        detail = {"reason": reason, "by": who, "instances": str(removed.instances)}
-        audit.recorder.later(system_entry("dicom.delete", study_instance_uid=study, detail=detail))
-        audit.close()
+        try:
+            removed = delete_noted(
+                archive, audit.recorder, study, series=series, instance=instance, reason=reason, by=who
+            )
+        finally:
+            audit.close()
     _out.print(f"{removed.instances} instances deleted; `polyclinic archive compact` gives their space back")
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import Engine, select
 
 import polyclinic
 from polyclinic.agentkit.manifest import InstalledAgent
+from polyclinic.app.record_changes import noted_transaction
 from polyclinic.core.people import Person
 from polyclinic.core.plain import from_plain
 from polyclinic.departments.reading.contracts import Task
@@ -20,7 +21,6 @@ from polyclinic.departments.reading.desk import Desk
 from polyclinic.departments.reading.tables import agent_run
 from polyclinic.departments.records.resource_store import ResourceStore
 from polyclinic.departments.records.store import SqlRecord
-from polyclinic.departments.records.writing import writing
 from polyclinic.edges.fhir_http.device_source import agent_devices, endpoints
 from polyclinic.edges.fhir_http.foreign_source import ForeignSource
 from polyclinic.edges.fhir_http.order_source import OrderSource
@@ -31,7 +31,6 @@ from polyclinic.edges.fhir_http.search import Library
 from polyclinic.edges.fhir_http.sources import PatientIds, Source
 from polyclinic.edges.fhir_http.studies import Studies, StudySource
 from polyclinic.edges.fhir_http.writes import Unit
-from polyclinic.edges.sql.joined import one_transaction
 from polyclinic.fhir.json_text import Json
 
 
@@ -93,11 +92,10 @@ def fhir_service(engine: Engine, desk: Desk, agents: Mapping[str, InstalledAgent
     versions = AgentVersions(engine)
 
     @contextmanager
-    def open_unit() -> Iterator[Unit]:
-        # The record has one writer at a time: a version that is read here still holds when it is replaced
-        with one_transaction(engine) as joined, writing(joined):
+    def open_unit(person: Person) -> Iterator[Unit]:
+        with noted_transaction(engine, person=person) as (joined, record):
             library = fhir_library(joined, desk, agents, versions)
-            yield Unit(record=SqlRecord(joined), resources=library.ids.resources, library=library)
+            yield Unit(record=record, resources=library.ids.resources, library=library)
 
     return Service(library=fhir_library(engine, desk, agents, versions), open_unit=open_unit)
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import Engine
 
 from polyclinic.app.audit import system_entry
+from polyclinic.app.record_changes import LedgeredRecord, record_entry
 from polyclinic.app.settings import Settings, is_loopback
-from polyclinic.core.audit import AuditEntry
 from polyclinic.core.errors import PolyclinicError, Rejected
 from polyclinic.departments.access.audit_window import Recorder
 from polyclinic.departments.archive.store import SqlArchive
 from polyclinic.departments.records.inbox import SqlInbox
-from polyclinic.departments.records.patients import Order, PatientChange, PatientChangeKind, PatientKey
+from polyclinic.departments.records.patients import PatientChange, PatientChangeKind
 from polyclinic.departments.records.store import SqlRecord
 from polyclinic.edges.hl7v2.inbound import Inbound
 from polyclinic.edges.hl7v2.listener import MllpListener, server_tls
@@ -97,22 +96,18 @@ class Hl7:
     ) -> None:
         record = SqlRecord(engine)
 
-        def ordered(order: Order, source: str) -> None:
-            recorder.later(_about(order.patient, "order.write", order.study_instance_uid, source))
-
         inbound = Inbound(
-            record=record,
+            record=LedgeredRecord(engine),
             inbox=SqlInbox(engine),
             site_issuer=settings.patient_id_issuer,
             charset=settings.hl7_charset,
-            ordered=ordered,
         )
         self.listener = _listener(settings, inbound)
 
         def tell(change: PatientChange, study_instance_uids: Sequence[str]) -> None:
             action = "patient.merge" if change.kind is PatientChangeKind.MERGED else "patient.correct"
-            for uid in study_instance_uids or ("",):
-                recorder.later(_about(change.key, action, uid, change.source))
+            for uid in study_instance_uids:
+                recorder.record(record_entry(action, change.key, change.source, uid))
             if study_instance_uids:
                 rooms.reading.touched(study_instance_uids, now=rooms.now())
 
@@ -132,11 +127,6 @@ class Hl7:
         if self.listener is not None:
             self.listener.stop()
         self._loop.stop()
-
-
-def _about(patient: PatientKey, action: str, study_instance_uid: str, source: str) -> AuditEntry:
-    entry = system_entry(action, study_instance_uid=study_instance_uid, detail={"source": source})
-    return replace(entry, patient_id=patient.patient_id, issuer=patient.issuer)
 
 
 def _listener(settings: Settings, inbound: Inbound) -> MllpListener | None:

@@ -14,8 +14,8 @@ import polyclinic
 from polyclinic.agentkit.manifest import installed_agents
 from polyclinic.app.archive_care import open_archive
 from polyclinic.app.audit import Auditing, open_audit, recorded_sender
-from polyclinic.app.fhir import fhir_routes
 from polyclinic.app.deletion import deletion_routes
+from polyclinic.app.fhir import fhir_routes
 from polyclinic.app.hl7 import result_sender, results_to
 from polyclinic.app.metrics import house_metrics
 from polyclinic.app.outlets import print_report, sender

@@ -84,19 +84,33 @@ def apply(
     now: datetime,
     *,
     stopping: threading.Event | None = None,
+    before: Callable[[Due], None] = lambda _: None,
+    passed_over: Callable[[Due, str], None] = lambda *_: None,
     told: Callable[[Due], None] = lambda _: None,
 ) -> Removed:
-    """Delete what is due, each with the name of its rule as the reason; what it took away."""
+    """Delete what is due, each with the name of its rule as the reason; what it took away.
+
+    Parameters
+    ----------
+    before
+        Called before each deletion; where it raises, nothing more is deleted.
+    passed_over
+        Called instead of `told` with an error's code where nothing was deleted.
+    told
+        Called after each deletion.
+    """
     instances = size_bytes = 0
     for one in due(archive.engine, policy, reports, now):
         if stopping is not None and stopping.is_set():
             break
+        before(one)
         try:
             removed = archive.delete(
                 one.study_instance_uid, series_instance_uid=one.series_instance_uid, reason=one.rule, by=BY
             )
         except (NotFound, Conflict) as error:  # somebody deleted it, or put it on hold, in the meantime
             log.info("archive.retention-passed-over", code=error.code)
+            passed_over(one, error.code)
             continue
         instances += removed.instances
         size_bytes += removed.size_bytes

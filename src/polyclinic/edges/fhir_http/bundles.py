@@ -79,7 +79,7 @@ class Bundles:
     def _alone(self, number: int, raw: Json) -> Json:
         try:
             entry = _read(number, raw)
-            with self.open_unit() as unit:
+            with self.open_unit(self.person) as unit:
                 return self._do(unit, entry, "")
         except PolyclinicError as error:
             return {"response": {"status": str(status_of(error)), "outcome": outcome_of(error)}}
@@ -87,7 +87,7 @@ class Bundles:
     def _together(self, entries: Sequence[_Entry]) -> list[Json]:
         _refuse_twice(entries)
         answers: dict[int, Json] = {}
-        with self.open_unit() as unit:
+        with self.open_unit(self.person) as unit:
             named, ids = self._named(unit, entries)
             for entry in sorted(entries, key=_turn):
                 try:

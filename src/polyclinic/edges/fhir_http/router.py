@@ -196,7 +196,7 @@ def _add_writing(router: APIRouter, service: Service, allow: Callable[[str], Cal
         _known(resource_type)
         wish = preference(request.headers)
         condition = request.headers.get("if-none-exist", "")
-        with service.open_unit() as unit:
+        with service.open_unit(person) as unit:
             writer = Writer(unit=unit, person=person, strict=wish.strict)
             written = writer.create(resource_type, resource, if_none_exist=condition)
         return written_answer(written, root_of(request), wish)
@@ -213,7 +213,7 @@ def _add_writing(router: APIRouter, service: Service, allow: Callable[[str], Cal
         _known(resource_type, resource_id)
         wish = preference(request.headers)
         etag = request.headers.get("if-match", "")
-        with service.open_unit() as unit:
+        with service.open_unit(person) as unit:
             writer = Writer(unit=unit, person=person, strict=wish.strict)
             seen = version_of_etag(etag) if etag else ""
             written = writer.update(resource_type, resource_id, resource, if_match=seen)

@@ -51,8 +51,8 @@ class Unit:
     library: Library
 
 
-OpenUnit = Callable[[], AbstractContextManager[Unit]]
-"""Opens a transaction; what is done in it stays when it ends without an error."""
+OpenUnit = Callable[[Person], AbstractContextManager[Unit]]
+"""Opens a transaction for somebody; what is done in it stays when it ends without an error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

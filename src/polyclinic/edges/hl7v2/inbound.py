@@ -39,10 +39,6 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def _nobody(order: Order, source: str) -> None:
-    """Nobody is told."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inbound:
     """Takes messages one by one; may be called from any thread.
@@ -60,8 +56,6 @@ class Inbound:
     site_issuer: str = ""
     charset: str = UTF_8
     now: Callable[[], datetime] = _utc_now
-    ordered: Callable[[Order, str], None] = _nobody
-    """Told each order that was kept, and by which message, e.g. to record it."""
 
     def answer(self, raw: bytes) -> bytes:
         """The acknowledgment for a message as it came out of its frame. Never raises."""
@@ -176,12 +170,11 @@ class Inbound:
                 order = orders.order_of(group, kept, patient=self.record.surviving(said.key), zone=zone)
                 version = 0 if kept is None else kept.version
                 try:
-                    written = self.record.put_order(order, source=source, at=self.now(), expected_version=version)
+                    self.record.put_order(order, source=source, at=self.now(), expected_version=version)
                 except Conflict as error:
                     if last or error.code != "records.stale-order":
                         raise
                 else:
-                    self.ordered(written, source)
                     break
 
     def _kept_order(self, group: orders.Group) -> Order | None:
