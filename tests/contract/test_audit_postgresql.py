@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from postgresql_server import postgresql
 from sqlalchemy import Engine, update
 
 from polyclinic.departments.access import audit_store
@@ -21,7 +18,7 @@ from polyclinic.departments.workitems import tables
 from polyclinic.departments.workitems.contracts import State
 from polyclinic.departments.workitems.store import Refused, WorkitemStore
 from polyclinic.departments.workitems.subscriptions import Subscriptions
-from polyclinic.edges.sql.engine import open_engine, writing
+from polyclinic.edges.sql.engine import writing
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
 from test_audit_chain import entry
@@ -30,35 +27,11 @@ from test_workitems import new
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    """A PostgreSQL server of this test's own, reached over a socket in its folder."""
-    initdb, pg_ctl = shutil.which("initdb"), shutil.which("pg_ctl")
-    if initdb is None or pg_ctl is None:
-        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-        if not found:
-            pytest.skip("PostgreSQL's initdb and pg_ctl are not installed")
-        initdb, pg_ctl = str(found[-1]), str(found[-1].with_name("pg_ctl"))
-    # PostgreSQL refuses to run as root; a short path, since sockets have no long ones.
-    user = "postgres" if os.geteuid() == 0 else None
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    if user:
-        shutil.chown(folder, user)
-
-    def run(*command: str) -> None:
-        subprocess.run(command, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL, timeout=60)
-
-    data = str(folder / "d")
-    try:
-        run(initdb, "-D", data, "-U", "polyclinic", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C")
-        options = f"-k {folder} -c listen_addresses='' -c fsync=off"
-        run(pg_ctl, "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start")
-        made = open_engine(f"postgresql+psycopg://polyclinic@/postgres?host={folder}")
+    """With the tables of the ledger and the worklist."""
+    with postgresql() as made:
         audit_store.metadata.create_all(made)
         tables.metadata.create_all(made)
         yield made
-        made.dispose()
-        run(pg_ctl, "-D", data, "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def at_once(work: list[threading.Thread]) -> None:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,6 +9,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
+from postgresql_server import postgresql
 from sqlalchemy import Engine
 
 from polyclinic.core.errors import Conflict
@@ -23,7 +20,6 @@ from polyclinic.departments.records.inbox import SqlInbox
 from polyclinic.departments.records.patients import Order, PatientKey, PatientRecord
 from polyclinic.departments.records.ports import InboxEntry, OrderQuery, PatientQuery
 from polyclinic.departments.records.store import SqlRecord
-from polyclinic.edges.sql.engine import open_engine
 from polyclinic.edges.sql.migrations import migrate
 from polyclinic.journeys.identity import followed
 
@@ -36,31 +32,10 @@ LI = PatientRecord(key=PatientKey(patient_id="P-2", issuer="SITE-A"), name="Li^N
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    """A server of this test's own, reached over a socket in its folder."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found:
-        pytest.skip("PostgreSQL's initdb and pg_ctl are not installed")
-    initdb, pg_ctl = str(found[-1]), str(found[-1].with_name("pg_ctl"))
-    user = "postgres" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    if user:
-        shutil.chown(folder, user)
-
-    def run(*command: str) -> None:
-        subprocess.run(command, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL, timeout=60)
-
-    data = str(folder / "d")
-    try:
-        run(initdb, "-D", data, "-U", "polyclinic", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C")
-        options = f"-k {folder} -c listen_addresses='' -c fsync=off"
-        run(pg_ctl, "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start")
-        made = open_engine(f"postgresql+psycopg://polyclinic@/postgres?host={folder}")
+    """With every table, as the migrations make them."""
+    with postgresql() as made:
         migrate(made)
         yield made
-        made.dispose()
-        run(pg_ctl, "-D", data, "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_names_and_orders_are_found_and_merged(engine: Engine) -> None:
