@@ -72,3 +72,10 @@ clean:  ## Remove what was installed and built
 .PHONY: assess-chest-xray
 assess-chest-xray: $(INSTALLED)  ## Figures of the chest X-ray agent from the development images (DATA=folder for another place)
 	$(BIN)/python -m training.chest_xray.assess $(if $(DATA),--data '$(DATA)')
+
+.PHONY: assess-chest-ct
+CT_IMAGES ?= ../shared/data/ct
+assess-chest-ct: $(INSTALLED)  ## Figures of the chest CT agent: simulated test split, and the real scan where it is (CARD=1 writes the page)
+	$(BIN)/polyclinic assess chest_ct --data benchmarks/datasets/chest-ct-phantoms \
+	  $(if $(wildcard $(CT_IMAGES)/lidc-0063),--data benchmarks/datasets/lidc-0063 --images '$(CT_IMAGES)') \
+	  $(if $(CARD),--card docs/agents/chest_ct.md)
