@@ -18,6 +18,7 @@ from rich.table import Table
 
 from polyclinic import __version__
 from polyclinic.app.archive_commands import archive_app
+from polyclinic.app.assess_cli import assess
 from polyclinic.app.audit_cli import audit_app
 from polyclinic.app.backup_commands import backup, restore
 from polyclinic.app.conformance_cli import conformance
@@ -40,6 +41,7 @@ app.command()(restore)
 app.add_typer(audit_app, name="audit")
 app.add_typer(routing_app, name="routing")
 app.command()(conformance)
+app.command()(assess)
 
 _out = wide_console()
 _err = wide_console(stderr=True)
