@@ -24,6 +24,7 @@ from polyclinic.core.errors import PolyclinicError, Rejected
 from polyclinic.departments.reading.contracts import AgentRun
 from polyclinic.edges.inference import ModelShelf
 from polyclinic.journeys.case_files import case_of
+from polyclinic.journeys.case_priors import priors_of
 from polyclinic.journeys.outcomes import has_outcome, keep_outcome
 
 log = logging.getLogger(__name__)
@@ -138,7 +139,8 @@ def _execute(room: Workroom, run: AgentRun, channel: Connection) -> None:
         raise Rejected("agent.not-installed", text)
     context = room.records.load(run.study_instance_uid, run.revision)
     tools = AgentTools(agent.manifest, room.shelf, channel)
-    outcome = agent.run(case_of(room.archive, run, context), tools)
+    priors = priors_of(room.archive, room.reading, run.study_instance_uid, run.task, context)
+    outcome = agent.run(case_of(room.archive, run, context, priors), tools)
     if not isinstance(outcome, (Assessed, Abstained)):
         raise Rejected("agent.no-outcome", "The agent returned no Outcome; it must return Assessed or Abstained")
     tools.progress("keep", 1.0)

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from rich.console import Console
 from rich.markup import escape
 
-from polyclinic.agentkit.case import Case, Model
+from polyclinic.agentkit.case import MAX_PRIORS, Case, CasePrior, Model
 from polyclinic.agentkit.manifest import InstalledAgent, installed_agents
 from polyclinic.agentkit.outcome import Abstained, Assessed, Outcome
 from polyclinic.app.console import print_outcome, progress_bar
@@ -56,10 +56,17 @@ class AgentTools:
 
 
 def analyse_folder(
-    folder: Path, out: Path, *, language: str, agent_ids: Sequence[str] = (), console: Console
+    folder: Path,
+    out: Path,
+    *,
+    language: str,
+    agent_ids: Sequence[str] = (),
+    console: Console,
+    prior: Path | None = None,
 ) -> tuple[Outcome, ...]:
     """Analyse every study below `folder` and write the results below `out`.
 
+    The newest studies below `prior` are given to the agents to compare with; they are taken to be of the same person.
     With one study the files lie in `out` itself, with several in a folder for each study.
 
     Raises
@@ -76,11 +83,27 @@ def analyse_folder(
         console.print(f"[yellow]left out {escape(problem.name)}: {escape(problem.reason)}[/]", soft_wrap=True)
     if len(contents.problems) > 20:
         console.print(f"[yellow]and {len(contents.problems) - 20} more files[/]")
+    priors = _priors(prior)
     outcomes: list[Outcome] = []
     for study in contents.studies:
         target = out if len(contents.studies) == 1 else out / study.study_instance_uid
-        outcomes += _analyse_study(study, target, agents, Language(language), console)
+        outcomes += _analyse_study(study, target, agents, _Told(language=Language(language), priors=priors), console)
     return tuple(outcomes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    """What the user asked for beside the folder."""
+
+    language: Language
+    priors: tuple[CasePrior, ...]
+
+
+def _priors(folder: Path | None) -> tuple[CasePrior, ...]:
+    """The newest studies of the folder; those without date last."""
+    studies = read_folder(folder).studies if folder else ()
+    newest = sorted(studies, key=lambda study: study.study_date or dt.date.min, reverse=True)
+    return tuple(study.prior() for study in newest[:MAX_PRIORS])
 
 
 def _chosen(agent_ids: Sequence[str]) -> dict[str, InstalledAgent]:
@@ -92,9 +115,9 @@ def _chosen(agent_ids: Sequence[str]) -> dict[str, InstalledAgent]:
 
 
 def _analyse_study(
-    study: FolderStudy, out: Path, agents: Mapping[str, InstalledAgent], language: Language, console: Console
+    study: FolderStudy, out: Path, agents: Mapping[str, InstalledAgent], told: _Told, console: Console
 ) -> tuple[Outcome, ...]:
-    case = study.case()
+    case = study.case(told.priors)
     fitting = {name: agent for name, agent in agents.items() if _fits(agent, case)}
     if not fitting:
         modalities = ", ".join(sorted({series.modality or "no modality" for series in case.series}))
@@ -118,7 +141,7 @@ def _analyse_study(
         print_outcome(console, outcome)
     write_findings(findings_document(study.study_instance_uid, tuple(outcomes)), out / "findings.json")
     console.print(f"{out / 'findings.json'}", soft_wrap=True)
-    for path in _write_objects(study, out, tuple(outcomes), agents, language):
+    for path in _write_objects(study, out, tuple(outcomes), agents, told):
         console.print(f"{path}", soft_wrap=True)
     return tuple(outcomes)
 
@@ -133,7 +156,7 @@ def _write_objects(
     out: Path,
     outcomes: tuple[Outcome, ...],
     agents: Mapping[str, InstalledAgent],
-    language: Language,
+    told: _Told,
 ) -> list[Path]:
     assessed = tuple(outcome for outcome in outcomes if isinstance(outcome, Assessed))
     findings = tuple(finding for outcome in assessed for finding in outcome.findings)
@@ -146,11 +169,12 @@ def _write_objects(
     report = draft_report(
         study_instance_uid=study.study_instance_uid,
         revision=1,
-        language=language,
+        language=told.language,
         findings=findings,
         runs=[_summary(outcome, agents[outcome.agent.id].manifest.title) for outcome in outcomes],
         instance_numbers={str(s.SOPInstanceUID): int(s.InstanceNumber) for s in sources if s.get("InstanceNumber")},
         include_proposed=True,
+        prior_dates=[one.study_date for one in told.priors if one.study_date is not None],
     )
     pdf = _pdf(report, sources[0], findings, assessed, lambda uid: pydicom.dcmread(files[uid]))
     reported = Reported(

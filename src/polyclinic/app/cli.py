@@ -127,11 +127,12 @@ def analyse(
     out: Annotated[Path, typer.Option("--out", help="Folder for the results; made when it is not there.")],
     language: Annotated[ReportLanguage, typer.Option("--lang", help="Language of the report.")] = ReportLanguage.EN,
     agent: Annotated[list[str] | None, typer.Option("--agent", help="Run only this agent (repeatable).")] = None,
+    prior: Annotated[Path | None, typer.Option("--prior", help="Folder of an earlier study to compare with.")] = None,
 ) -> None:
     """Run the agents on a folder without a server: table, findings.json, SEG, SR, key object and PDF."""
     from polyclinic.app.analyse import analyse_folder  # noqa: PLC0415
 
-    analyse_folder(folder, out, language=language.value, agent_ids=tuple(agent or ()), console=_out)
+    analyse_folder(folder, out, language=language.value, agent_ids=tuple(agent or ()), console=_out, prior=prior)
 
 
 @app.command()

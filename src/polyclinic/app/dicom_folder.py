@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import overload
 
@@ -12,9 +13,10 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
-from polyclinic.agentkit.case import Case, CaseSeries
+from polyclinic.agentkit.case import Case, CasePrior, CaseSeries
 from polyclinic.core.errors import Rejected
 from polyclinic.core.ids import is_uid_lenient
+from polyclinic.departments.records.rules import parse_da
 
 _IDENTIFYING_TAGS = [
     "StudyInstanceUID",
@@ -25,6 +27,7 @@ _IDENTIFYING_TAGS = [
     "SeriesDescription",
     "PatientSex",
     "PatientAge",
+    "StudyDate",
 ]
 
 
@@ -64,11 +67,18 @@ class FolderStudy:
     files: Mapping[str, Path]
     sex: str
     age: str
+    study_date: date | None = None
 
-    def case(self) -> Case:
+    def case(self, priors: tuple[CasePrior, ...] = ()) -> Case:
         """The study as an agent gets it; nothing but the images is known of it."""
         context = {name: value for name, value in (("sex", self.sex), ("age", self.age)) if value}
-        return Case(study_instance_uid=self.study_instance_uid, revision=1, series=self.series, context=context)
+        return Case(
+            study_instance_uid=self.study_instance_uid, revision=1, series=self.series, context=context, priors=priors
+        )
+
+    def prior(self) -> CasePrior:
+        """The study as one to compare with."""
+        return CasePrior(study_instance_uid=self.study_instance_uid, study_date=self.study_date, series=self.series)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,4 +160,5 @@ def _study(uid: str, series: dict[str, list[tuple[Path, Dataset]]]) -> FolderStu
         files=files,
         sex=str(first.get("PatientSex", "")) if first else "",
         age=str(first.get("PatientAge", "")) if first else "",
+        study_date=parse_da(str(first.get("StudyDate", ""))) if first else None,
     )

@@ -16,6 +16,7 @@ from polyclinic.departments.archive.reads import ArchiveReads
 from polyclinic.departments.archive.segments import Segments
 from polyclinic.departments.reading.ports import Objects
 from polyclinic.departments.reading.runs import RunStore
+from polyclinic.departments.reading.store import ReadingStore
 from polyclinic.departments.records.store import RecordsStore
 from polyclinic.edges.blobs.outcomes import open_outcomes
 from polyclinic.edges.inference import ModelShelf
@@ -28,6 +29,8 @@ class Workroom:
 
     archive: ArchiveReads
     runs: RunStore
+    reading: ReadingStore
+    """Read only: what was signed of earlier studies."""
     records: RecordsStore
     objects: Objects
     agents: Mapping[str, InstalledAgent]
@@ -40,6 +43,7 @@ def open_workroom(settings: Settings) -> Workroom:
     return Workroom(
         archive=ArchiveReads(engine, Segments(segments_folder(settings)), Arrivals()),
         runs=RunStore(engine),
+        reading=ReadingStore(engine),
         records=RecordsStore(engine),
         objects=open_outcomes(settings.objects_place),
         agents=installed_agents(settings.agents_extra, settings.agents),

@@ -11,7 +11,7 @@ import orjson
 import pydicom
 from pydicom.dataset import Dataset
 
-from polyclinic.agentkit.case import Case, CaseSeries
+from polyclinic.agentkit.case import Case, CasePrior, CaseSeries
 from polyclinic.core.plain import to_plain
 from polyclinic.departments.archive.contracts import InstanceRecord, SeriesRecord, StudySnapshot
 from polyclinic.departments.reading.contracts import AgentRun, PlannedSeries, SeriesExtent, Task
@@ -76,15 +76,21 @@ def planned_series(archive: KeptStudies, study_instance_uid: str, revision: int)
     )
 
 
-def inputs_sha256(instances: Iterable[InstanceRecord], task: Task, context: ClinicalContext) -> str:
-    """Hash of everything an agent's result may depend on: bytes of its images, and the context it is told."""
+def inputs_sha256(
+    instances: Iterable[InstanceRecord], task: Task, context: ClinicalContext, priors: Sequence[Sequence[str]] = ()
+) -> str:
+    """Hash of everything an agent's result may depend on: bytes of its images, the context it is told, its priors.
+
+    `priors` is of `case_priors.prior_inputs`.
+    """
     wanted = set(task.series_instance_uids)
     images = sorted((i.sop_instance_uid, i.sha256) for i in instances if i.series_instance_uid in wanted)
     told = to_plain(dict(context.for_agents()))
-    return hashlib.sha256(orjson.dumps([images, told], option=orjson.OPT_SORT_KEYS)).hexdigest()
+    inputs = [images, told, priors] if priors else [images, told]
+    return hashlib.sha256(orjson.dumps(inputs, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def case_of(archive: KeptStudies, run: AgentRun, context: ClinicalContext) -> Case:
+def case_of(archive: KeptStudies, run: AgentRun, context: ClinicalContext, priors: tuple[CasePrior, ...] = ()) -> Case:
     """The Case for a run: the series it was planned for, at the revision that asked for it."""
     wanted = set(run.task.series_instance_uids)
     members: dict[str, list[str]] = {uid: [] for uid in run.task.series_instance_uids}
@@ -105,6 +111,7 @@ def case_of(archive: KeptStudies, run: AgentRun, context: ClinicalContext) -> Ca
             if series.series_instance_uid in wanted
         ),
         context=dict(context.for_agents()),
+        priors=priors,
     )
 
 

@@ -69,7 +69,10 @@ def relevant_priors(
     wanted = set(task.series_instance_uids)
     now = [one for one in archive.series(study_instance_uid) if one.series_instance_uid in wanted]
     found = []
+    today = archive.study(study_instance_uid).study_date
     for uid in context.prior_study_instance_uids:
+        if _day(archive, uid) == today != "":
+            continue  # nobody can say which of two studies of a day is the earlier one
         same = tuple(
             one
             for one in archive.series(uid)
@@ -80,6 +83,14 @@ def relevant_priors(
         if len(found) == MAX_PRIORS:
             break
     return tuple(found)
+
+
+def _day(archive: KeptPriors, study_instance_uid: str) -> str:
+    """Study Date (DA); empty when it is not stated or the study was deleted."""
+    try:
+        return archive.study(study_instance_uid).study_date
+    except NotFound:
+        return ""
 
 
 def prior_inputs(archive: KeptPriors, reports: SignedReports, priors: Iterable[RelevantPrior]) -> list[list[str]]:
@@ -97,20 +108,16 @@ def prior_inputs(archive: KeptPriors, reports: SignedReports, priors: Iterable[R
 def priors_of(
     archive: KeptPriors, reports: SignedReports, study_instance_uid: str, task: Task, context: ClinicalContext
 ) -> tuple[CasePrior, ...]:
-    """The relevant earlier studies as an agent gets them; one that was deleted meanwhile is left out."""
+    """The relevant earlier studies as an agent gets them; one that was deleted meanwhile is none."""
     return tuple(_made(archive, reports, relevant_priors(archive, study_instance_uid, task, context)))
 
 
 def _made(archive: KeptPriors, reports: SignedReports, priors: Iterable[RelevantPrior]) -> Iterator[CasePrior]:
     for prior in priors:
-        try:
-            study_date = parse_da(archive.study(prior.study_instance_uid).study_date)
-        except NotFound:
-            continue
         signed = _signed(reports, prior.study_instance_uid)
         yield CasePrior(
             study_instance_uid=prior.study_instance_uid,
-            study_date=study_date,
+            study_date=parse_da(_day(archive, prior.study_instance_uid)),
             series=_series(archive, prior, archive.instances(prior.study_instance_uid)),
             signed=signed is not None,
             findings=signed or (),

@@ -27,6 +27,7 @@ from polyclinic.departments.records.rules import context_of
 from polyclinic.departments.routing.contracts import Trigger
 from polyclinic.journeys import durable
 from polyclinic.journeys.case_files import extent_of, inputs_sha256, planned_series, snapshot_instances
+from polyclinic.journeys.case_priors import prior_inputs, relevant_priors
 from polyclinic.journeys.objects import build_objects
 from polyclinic.journeys.orders import orders_of, with_order
 from polyclinic.journeys.outcomes import load_outcome
@@ -103,7 +104,11 @@ def plan(rooms: Rooms, study_instance_uid: str, revision: int) -> list[str]:
     tasks = rules.plan(series, manifests, rooms.scenarios)
     context = rooms.records.load(study_instance_uid, revision)
     instances = snapshot_instances(rooms.archive, study_instance_uid, revision)
-    named = [(run_id_of(study_instance_uid, task, inputs_sha256(instances, task, context)), task) for task in tasks]
+    named = []
+    for task in tasks:
+        earlier = relevant_priors(rooms.archive, study_instance_uid, task, context)
+        inputs = inputs_sha256(instances, task, context, prior_inputs(rooms.archive, rooms.reading, earlier))
+        named.append((run_id_of(study_instance_uid, task, inputs), task))
     rooms.runs.enqueue(study_instance_uid, revision, named, now=rooms.now())
     return [run_id for run_id, _ in named]
 

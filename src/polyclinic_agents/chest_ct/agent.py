@@ -131,7 +131,8 @@ class _Run:
             contrast = bool(scan.volume.facts.contrast_agent)
             every = () if thick else find_nodules(scan, lungs.labels, contrast_agent=contrast, network=self._network)
             shown = proposed(every)
-        compared, comparison_facts = None, ()
+        compared: priors.Comparison | None = None
+        comparison_facts: tuple[Fact, ...] = ()
         if self._case.priors and not thick:
             now = Now(scan=scan, lungs=lungs, every=every, shown=shown, network=self._network)
             with self._step("compare with priors", 0.6):

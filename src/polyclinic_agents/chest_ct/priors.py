@@ -121,8 +121,8 @@ class _Comparer:
 
     def compared(self) -> Comparison:
         """Raises `NotCompared`, `Unsuitable` or `Unregistered`."""
-        if self._interval_days is not None and self._interval_days < 0:
-            raise NotCompared("it is newer than this study")
+        if self._interval_days is not None and self._interval_days <= 0:
+            raise NotCompared("it is not older than this study")
         scan = self._read()
         self._in_time()
         lungs = check_lungs(scan, find_lungs(scan))

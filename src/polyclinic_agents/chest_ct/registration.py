@@ -103,11 +103,11 @@ class Registration:
     def to_now(self, point_mm: FloatArray, lung: int) -> FloatArray:
         """Place on this scan of a place of the earlier one."""
         matrix = self.maps[lung]
-        place = np.linalg.solve(matrix[:, :3], point_mm - matrix[:, 3])
+        place = _solved(matrix, point_mm - matrix[:, 3])
         for _ in range(2):
             there, _agreement = self.to_before(place, lung)
-            place = place + np.linalg.solve(matrix[:, :3], point_mm - there)
-        return np.asarray(place, dtype=np.float64)
+            place = place + _solved(matrix, point_mm - there)
+        return place
 
 
 def register(now: Scan, now_lungs: Lungs, before: Scan, before_lungs: Lungs) -> Registration:
@@ -210,6 +210,11 @@ def _closest_points(one: FloatArray, two: FloatArray) -> tuple[FloatArray, Float
         if step_mm < STILL_MM:
             break
     return matrix, tree.query(placed)[0]
+
+
+def _solved(matrix: FloatArray, way_mm: FloatArray) -> FloatArray:
+    """A way on the earlier scan as a way on this one."""
+    return np.asarray(np.linalg.solve(matrix[:, :3], way_mm), dtype=np.float64)
 
 
 def _moved(matrix: FloatArray, points_mm: FloatArray) -> FloatArray:

@@ -90,7 +90,7 @@ PHRASES: Mapping[str, str] = {
     "it could not be compared: it is smaller than the slices of the earlier study are thick": (
         "其大小小于既往检查的层厚，未能对比。"
     ),
-    "it is newer than this study": "该检查晚于本次检查",
+    "it is not older than this study": "该检查并不早于本次检查",
     "it has no axial ct series that can be judged": "没有可供评估的横断面CT序列",
     "its slices are thicker than # mm": "层厚大于# mm",
     "comparing took too long": "对比超时",

@@ -197,8 +197,8 @@ ENGLISH = Wording(
             "study."
         ),
         "interval": (
-            "{subject}: no Lung-RADS v2022 category; growth is defined within 12 months, and more than 12 months lie "
-            "between the two studies."
+            "{subject}: no Lung-RADS v2022 category; growth is defined within 12 months, and the time between the two "
+            "studies is longer or not known."
         ),
     },
     comparisons=comparison_words.ENGLISH,

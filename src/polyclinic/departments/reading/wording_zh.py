@@ -181,7 +181,7 @@ CHINESE = Wording(
         "attenuation": "{subject}：密度类型不明，未给出Lung-RADS v2022分类及随访间隔。",
         "solid-component": "{subject}：实性成分未测量，未给出Lung-RADS v2022分类。",
         "component-change": "{subject}：实性成分未与既往检查比较，未给出Lung-RADS v2022分类。",
-        "interval": "{subject}：增大以12个月内为准，两次检查间隔超过12个月，未给出Lung-RADS v2022分类。",
+        "interval": "{subject}：增大以12个月内为准，两次检查间隔更长或不明，未给出Lung-RADS v2022分类。",
     },
     comparisons=comparison_words.CHINESE,
 )
