@@ -12,7 +12,7 @@ from fastapi import APIRouter
 from sqlalchemy import Engine, select
 
 import polyclinic
-from polyclinic.agentkit.manifest import InstalledAgent
+from polyclinic.agentkit.manifest import Agent
 from polyclinic.app.record_changes import noted_transaction
 from polyclinic.core.people import Person
 from polyclinic.core.plain import from_plain
@@ -34,10 +34,12 @@ from polyclinic.edges.fhir_http.writes import Unit
 from polyclinic.fhir.json_text import Json
 
 
-def fhir_library(engine: Engine, desk: Desk, agents: Mapping[str, InstalledAgent], versions: AgentVersions) -> Library:
+def fhir_library(
+    engine: Engine, desk: Desk, agents: Mapping[str, Agent], versions: AgentVersions, site_issuer: str = ""
+) -> Library:
     """Everything that FHIR can read, on one engine."""
     record, resources = SqlRecord(engine), ResourceStore(engine)
-    ids = PatientIds(engine, record, resources)
+    ids = PatientIds(engine, record, resources, site_issuer=site_issuer)
     orders = OrderSource(engine, record, ids)
     studies = Studies(engine, ids)
     manifests = [agent.manifest for agent in agents.values()]
@@ -86,7 +88,7 @@ class AgentVersions:
         return tuple(sorted({(task.agent_id, task.agent_version, task.agent_title) for task in tasks}))
 
 
-def fhir_service(engine: Engine, desk: Desk, agents: Mapping[str, InstalledAgent]) -> Service:
+def fhir_service(engine: Engine, desk: Desk, agents: Mapping[str, Agent], site_issuer: str = "") -> Service:
     """FHIR's interactions on the main database."""
 
     versions = AgentVersions(engine)
@@ -94,18 +96,29 @@ def fhir_service(engine: Engine, desk: Desk, agents: Mapping[str, InstalledAgent
     @contextmanager
     def open_unit(person: Person) -> Iterator[Unit]:
         with noted_transaction(engine, person=person) as (joined, record):
-            library = fhir_library(joined, desk, agents, versions)
+            library = fhir_library(joined, desk, agents, versions, site_issuer)
             yield Unit(record=record, resources=library.ids.resources, library=library)
 
-    return Service(library=fhir_library(engine, desk, agents, versions), open_unit=open_unit)
+    return Service(library=fhir_library(engine, desk, agents, versions, site_issuer), open_unit=open_unit)
 
 
 def fhir_routes(
     engine: Engine,
     desk: Desk,
-    agents: Mapping[str, InstalledAgent],
+    agents: Mapping[str, Agent],
     allow: Callable[[str], Callable[..., Person]],
     extra: Sequence[Json] = (),
+    *,
+    site_issuer: str = "",
 ) -> APIRouter:
-    """The routes under ``/fhir``; `extra` describes resource types that routes before these serve."""
-    return fhir_router(fhir_service(engine, desk, agents), allow, version=polyclinic.__version__, extra=extra)
+    """The routes under ``/fhir``.
+
+    Parameters
+    ----------
+    extra
+        Describes resource types that routes before these serve.
+    site_issuer
+        Issuer of the site's own patient identifiers, which images may leave out.
+    """
+    service = fhir_service(engine, desk, agents, site_issuer)
+    return fhir_router(service, allow, version=polyclinic.__version__, extra=extra)

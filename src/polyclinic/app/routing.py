@@ -107,15 +107,16 @@ def build_neighbours(
         remote=DicomRemoteArchive(ae_title=settings.dicom_ae_title, stopping=stopping),
         intake=PriorIntake(archive, ae_title=settings.dicom_ae_title),
         priors_from=tuple(d for name in settings.priors_from if (d := table.destination(name)) is not None),
-        patient_class=_patient_class(record),
+        patient_class=_patient_class(record, settings.patient_id_issuer),
         note=note,
     )
 
 
-def _patient_class(record: Patients) -> Callable[[Patient], str]:
+def _patient_class(record: Patients, site_issuer: str) -> Callable[[Patient], str]:
     def told(patient: Patient) -> str:
         try:
-            key = record.surviving(PatientKey(patient_id=patient.patient_id, issuer=patient.issuer))
+            issuer = patient.issuer or site_issuer  # images may leave the site's own out
+            key = record.surviving(PatientKey(patient_id=patient.patient_id, issuer=issuer))
             return record.patient(key).patient_class
         except NotFound:
             return ""
@@ -150,7 +151,7 @@ def explained(settings: Settings, study_instance_uid: str) -> Explained:
         found = reading.statuses([study_instance_uid])
         if not found or not found[0].revision:
             raise Rejected("routing.not-settled", "This study has not settled here; rules are looked at when it has")
-        told = _patient_class(SqlRecord(engine))
+        told = _patient_class(SqlRecord(engine), settings.patient_id_issuer)
         at = datetime.now(UTC)
         verdicts: list[Verdict] = []
         deliveries: list[Delivery] = []

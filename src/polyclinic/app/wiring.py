@@ -154,6 +154,7 @@ def build_app(services: Services, *, ready: Callable[[], bool]) -> FastAPI:
         worklist=services.worklist, archive=services.archive, reading=rooms.reading, runs=rooms.runs
     )
     demo = demo_reader(services) if settings.demo else None
+    issuer = settings.patient_id_issuer
     return create_app(
         gate,
         routers=(
@@ -164,7 +165,7 @@ def build_app(services: Services, *, ready: Callable[[], bool]) -> FastAPI:
             *services.workitems.routers(allow),
             ("/dicom-web", deletion_routes(services.archive, rooms.reading, gate, services.audit), None),
             ("/dicom-web", dicomweb_router(services.archive, authorize), Action.DICOM_SEARCH),
-            ("/fhir", fhir_routes(services.engine, services.desk, rooms.agents, allow), None),
+            ("/fhir", fhir_routes(services.engine, services.desk, rooms.agents, allow, site_issuer=issuer), None),
         ),
         page=settings.page,
         upload_limit_mb=settings.upload_limit_mb,

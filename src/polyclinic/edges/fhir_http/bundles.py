@@ -110,7 +110,7 @@ class Bundles:
                     made = found["id"]
                 elif entry.type == "Patient":
                     writer.check("Patient", entry.resource)
-                    key = patient_json.key_of_patient(entry.resource)
+                    key = unit.library.ids.own(patient_json.key_of_patient(entry.resource))
                     made = unit.resources.ids_of([key])[key]
                 else:
                     made = ids[entry.number] = str(uuid.uuid4())

@@ -113,7 +113,7 @@ class ImagedPatients:
         asked = keys_asked(search, self._ids)
         behind = (str(after[0]), str(after[1])) if after else ("", "")
         if asked is not None:
-            for key in sorted(k for k in asked if (k.patient_id, k.issuer) > behind):
+            for key in sorted(k for k in set(map(self._ids.own, asked)) if (k.patient_id, k.issuer) > behind):
                 row = None if self._recorded(key) else self._newest(key)
                 if row is not None:
                     yield Item(position=_position(key), resource=self._json(row))
@@ -121,8 +121,9 @@ class ImagedPatients:
         where = _imaged(search)
         while keys := self._keys(behind, where):
             for key in keys:
-                row = None if self._recorded(key) else self._newest(key)
-                if row is not None:
+                own = self._ids.own(key)
+                row = None if self._recorded(own) else self._newest(own)
+                if row is not None and row["issuer"] == key.issuer:  # else it comes under its other spelling
                     yield Item(position=_position(key), resource=self._json(row))
             behind = (keys[-1].patient_id, keys[-1].issuer)
 
@@ -147,7 +148,7 @@ class ImagedPatients:
         study = schema.study.c
         query = (
             select(schema.study)
-            .where(study.patient_id == key.patient_id, study.issuer == key.issuer)
+            .where(study.patient_id == key.patient_id, study.issuer.in_([k.issuer for k in self._ids.spellings(key)]))
             .order_by(study.last_received_at_us.desc())
             .limit(1)
         )
@@ -165,7 +166,7 @@ class ImagedPatients:
         study = study_record(row)
         person = study.patient
         record = PatientRecord(
-            key=PatientKey(patient_id=person.patient_id, issuer=person.issuer),
+            key=self._ids.own(PatientKey(patient_id=person.patient_id, issuer=person.issuer)),
             name=person.name,
             birth_date=person.birth_date,
             sex=person.sex,

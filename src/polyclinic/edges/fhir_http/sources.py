@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -49,27 +49,43 @@ class Source(Protocol):
 
 
 class PatientIds:
-    """Which Patient a study or an order is about: identities as FHIR ids, merges followed."""
+    """Which Patient a study or an order is about: identities as FHIR ids, merges followed.
 
-    def __init__(self, engine: Engine, patients: Patients, resources: ResourceStore) -> None:
+    Parameters
+    ----------
+    site_issuer
+        Issuer of the site's own patient identifiers, which images may leave out; see `own`.
+    """
+
+    def __init__(self, engine: Engine, patients: Patients, resources: ResourceStore, *, site_issuer: str = "") -> None:
         self._engine = engine
+        self._site_issuer = site_issuer
         self.patients = patients
         self.resources = resources
 
+    def own(self, key: PatientKey) -> PatientKey:
+        """The identity that is meant: without an issuer it is the site's own."""
+        return key if key.issuer else replace(key, issuer=self._site_issuer)
+
+    def spellings(self, key: PatientKey) -> tuple[PatientKey, ...]:
+        """How images may write an identity."""
+        return (key, replace(key, issuer="")) if key.issuer and key.issuer == self._site_issuer else (key,)
+
     def ids(self, keys: Sequence[PatientKey]) -> dict[PatientKey, str]:
         """The id of the surviving identity of each; empty for a key without patient id."""
-        named = {key for key in keys if key.patient_id}
+        meant = {key: self.own(key) for key in keys if key.patient_id}
+        named = set(meant.values())
         merged = merged_keys(self._engine, named)
         surviving = {key: self.patients.surviving(key) if key in merged else key for key in named}
         ids = self.resources.ids_of(surviving.values())
-        return {key: ids[surviving[key]] if key in surviving else "" for key in keys}
+        return {key: ids[surviving[meant[key]]] if key in meant else "" for key in keys}
 
     def id(self, key: PatientKey) -> str:
         """As `ids` for one."""
         return self.ids([key])[key]
 
     def lineage(self, resource_ids: Sequence[str]) -> list[PatientKey]:
-        """The identities that ids stand for, with all that were merged into them."""
+        """The identities that ids stand for, with all that were merged into them, in every spelling."""
         found: dict[PatientKey, None] = {}
         waiting = list(self.resources.keys_of(resource_ids).values())
         while waiting:
@@ -78,7 +94,7 @@ class PatientIds:
                 found[key] = None
                 query = PatientQuery(merged_into=key, limit=1000)
                 waiting += [one.key for one in self.patients.find_patients(query)]
-        return list(found)
+        return [spelling for key in found for spelling in self.spellings(key)]
 
     def wanted(self, search: Search) -> list[PatientKey] | None:
         """The identities that a search is restricted to; None for all."""

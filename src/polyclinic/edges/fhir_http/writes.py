@@ -83,7 +83,7 @@ class Writer:
             return Written(resource=found, created=False, kept=False)
         remarks = self.check(resource_type, resource)
         if resource_type == "Patient":
-            key = patient_json.key_of_patient(resource)
+            key = self.unit.library.ids.own(patient_json.key_of_patient(resource))
             return self._patient(resource, key, expected=0, remarks=remarks)
         if resource_type == "ServiceRequest":
             return self._order(resource, new_id or str(uuid.uuid4()), expected=0, remarks=remarks)
@@ -145,7 +145,7 @@ class Writer:
         key = self.unit.resources.key_of(resource_id)
         if key is None or not now:
             raise _no_create_by_update()
-        said = {_key(one) for one in resource.get("identifier", [])}
+        said = {self.unit.library.ids.own(_key(one)) for one in resource.get("identifier", [])}
         if key not in said:
             raise Rejected(
                 "fhir.identifier-fixed",
@@ -238,7 +238,7 @@ class Writer:
             if key is not None:
                 return key
         if isinstance(reference.get("identifier"), dict) and reference["identifier"].get("value"):
-            key = _key(reference["identifier"])
+            key = self.unit.library.ids.own(_key(reference["identifier"]))
             try:
                 return self.unit.record.patient(key).key
             except NotFound as error:
