@@ -169,7 +169,7 @@ def _nodule_source(truth: Truth, root: Path) -> NoduleSource:
         by_index = read_pn9(path)
         return lambda key, geometry: tuple(one.placed(geometry) for one in by_index.get(key, ()))
     if truth.layout is TruthLayout.LIDC_JSON:
-        return lambda key, geometry: read_lidc_json(path, {key: geometry}, truth.readers).get(key, ())
+        return lambda key, geometry: _read_by_someone(read_lidc_json(path, {key: geometry}, truth.readers).get(key))
     readings: dict[str, Reading] = {}
     for file in sorted(path.rglob("*.xml")) if path.is_dir() else [path]:
         try:
@@ -177,7 +177,16 @@ def _nodule_source(truth: Truth, root: Path) -> NoduleSource:
         except Rejected:
             continue  # the collection keeps the XML of its radiographs beside those of its CTs
         readings[reading.series_instance_uid] = reading
-    return lambda key, geometry: nodules_of(readings[key], geometry, truth.readers) if key in readings else ()
+    return lambda key, geometry: _read_by_someone(
+        nodules_of(readings[key], geometry, truth.readers) if key in readings else None
+    )
+
+
+def _read_by_someone(nodules: tuple[Nodule, ...] | None) -> tuple[Nodule, ...]:
+    """A scan that nobody read is not one without nodules."""
+    if nodules is None:
+        raise Rejected("assessment.annotations", "A scan of the split has no readings; leave its patient out")
+    return nodules
 
 
 def _age_group(age: str) -> str:

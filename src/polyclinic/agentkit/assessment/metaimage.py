@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
 from polyclinic.core.errors import Rejected
-from polyclinic.core.ids import stable_uid
+from polyclinic.core.ids import is_uid_lenient, stable_uid
 from polyclinic.dicom.geometry import VolumeGeometry
 from polyclinic.dicom.volume import AIR_HU, MOST_VOXELS
 
@@ -62,7 +62,7 @@ def read_metaimage(path: Path) -> MetaImage:
 def datasets(image: MetaImage, patient_id: str) -> Iterator[Dataset]:
     """One CT image for each slice, in memory only; the series UID is the image's name where that is a UID."""
     geometry = image.geometry
-    series = image.name if _is_uid(image.name) else stable_uid("metaimage-series", image.name)
+    series = image.name if is_uid_lenient(image.name) else stable_uid("metaimage-series", image.name)
     for index in range(image.hu.shape[0]):
         ds = Dataset()
         ds.SOPClassUID, ds.SOPInstanceUID = CTImageStorage, UID(stable_uid("metaimage", image.name, index))
@@ -140,10 +140,6 @@ def _bytes(path: Path, fields: dict[str, str], offset: int, size: int) -> bytes:
 
 def _is_true(fields: dict[str, str], name: str) -> bool:
     return fields.get(name, "False").lower() == "true"
-
-
-def _is_uid(text: str) -> bool:
-    return 0 < len(text) <= 64 and UID(text).is_valid and "." in text
 
 
 def _bad(path: Path, why: str) -> Rejected:
