@@ -30,6 +30,8 @@ from polyclinic.departments.routing.prior_store import PriorStore
 from polyclinic.departments.routing.rules import Verdict, judge, route
 from polyclinic.departments.routing.store import RoutingStore
 from polyclinic.edges.dicomweb.forwarding import DicomwebOutlets
+from polyclinic.edges.dimse.commitment_asking import DicomResponsibility
+from polyclinic.edges.dimse.commitment_store import Commitments
 from polyclinic.edges.dimse.forwarding import DicomOutlets
 from polyclinic.edges.dimse.remote_archive import DicomRemoteArchive
 from polyclinic.edges.sql.engine import open_engine
@@ -104,6 +106,7 @@ def build_neighbours(
             DestinationKind.DICOM: DicomOutlets(archive, ae_title=settings.dicom_ae_title),
             DestinationKind.DICOMWEB: DicomwebOutlets(archive),
         },
+        responsibility=DicomResponsibility(Commitments(engine), ae_title=settings.dicom_ae_title),
         remote=DicomRemoteArchive(ae_title=settings.dicom_ae_title, stopping=stopping),
         intake=PriorIntake(archive, ae_title=settings.dicom_ae_title),
         priors_from=tuple(d for name in settings.priors_from if (d := table.destination(name)) is not None),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from polyclinic.core.people import Patient
 from polyclinic.departments.routing.contracts import Destination, DestinationKind, RoutingTable
-from polyclinic.departments.routing.ports import Outlets, RemoteArchive
+from polyclinic.departments.routing.ports import Outlets, RemoteArchive, Responsibility
 from polyclinic.departments.routing.prior_store import PriorStore
 from polyclinic.departments.routing.store import RoutingStore
 from polyclinic.journeys.priors_intake import PriorIntake
@@ -34,6 +34,8 @@ class Neighbours:
     outlets: Mapping[DestinationKind, Outlets]
     remote: RemoteArchive
     intake: PriorIntake
+    responsibility: Responsibility | None = None
+    """How destinations are asked to commit; None where nothing asks."""
     priors_from: tuple[Destination, ...] = ()
     """Archives that are asked for priors, in this order."""
     patient_class: Callable[[Patient], str] = _nobody_told

@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 from polyclinic.core.errors import NotFound, Rejected, Unavailable
 from polyclinic.departments.archive.contracts import DERIVED_SOURCE, InstanceRecord
 from polyclinic.departments.reading.contracts import ObjectKind
-from polyclinic.departments.routing.contracts import Content, Destination, Job
+from polyclinic.departments.routing.contracts import Content, Destination, Job, Standing
 from polyclinic.departments.routing.rules import next_open, retry_after_s
 from polyclinic.journeys.neighbours import Neighbours
 from polyclinic.journeys.rooms import Rooms
+from polyclinic.journeys.routing_commitment import Committing
 from polyclinic.journeys.watchers import Loop, log_failure
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,9 @@ class Forwarder:
         self._rooms = rooms
         self._neighbours = neighbours
         self._destination = destination
+        self._committing = (
+            Committing(destination, neighbours.responsibility, neighbours.jobs) if destination.commitment else None
+        )
         self._failures = 0
         """Times in a row that the destination could not be sent to."""
         self._not_before = 0.0
@@ -99,6 +103,7 @@ class Forwarder:
         except NotFound:
             jobs.finish(job.key, holder, reason="The study is here no longer")
             return True
+        standing = self._prepared(job)
         done = jobs.done_of(job.key)
         left = [one for one in wanted if one.sop_instance_uid not in done]
         progress = _Progress(self._rooms, self._neighbours, job, total=len(wanted))
@@ -117,12 +122,38 @@ class Forwarder:
             jobs.hand_back(job.key, holder, due_at=self._closed_until())
             return False
         refusals = jobs.refusals(job.key)
+        if not self._is_committed(job, standing, [one for one in wanted if one.sop_instance_uid not in refusals]):
+            return False
         reason = f"{len(refusals)} of {len(wanted)} were refused. {next(iter(refusals.values()))}" if refusals else ""
         jobs.finish(job.key, holder, reason=reason)
         detail = {"destination": self._destination.name, "content": job.content.value, "instances": str(len(wanted))}
         self._neighbours.note("study.forward", job.study_instance_uid, detail | {"refused": str(len(refusals))})
         log.info("forwarded %d instances to %s, %d refused", len(left), self._destination.name, len(refusals))
         return True
+
+    def _prepared(self, job: Job) -> Standing:
+        if self._committing is None:
+            return Standing()
+        return self._committing.prepare(job, self._neighbours.holder, now=self._rooms.now(), lease_s=_LEASE_S)
+
+    def _is_committed(self, job: Job, standing: Standing, sent: Sequence[InstanceRecord]) -> bool:
+        """Whether nothing is to be waited for; the job is let go where something is."""
+        if self._committing is None:
+            return True
+        try:
+            waiting = self._committing.waits(job, standing, sent, now=self._rooms.now())
+        except (Unavailable, Rejected) as error:
+            self._postpone(job, error.message)
+            log.warning("%s was not asked to commit: %s", self._destination.name, error.code)
+            return False
+        if waiting is None:
+            return True
+        if waiting.late:
+            self._postpone(job, waiting.reason)
+        else:
+            holder = self._neighbours.holder
+            self._neighbours.jobs.hand_back(job.key, holder, due_at=waiting.due_at, reason=waiting.reason)
+        return False
 
     def _send(self, left: Sequence[InstanceRecord], progress: _Progress) -> bool:
         """Whether everything was tried; not when the process stops, the destination closes or another took the job.

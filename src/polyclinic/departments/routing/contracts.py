@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from enum import StrEnum
@@ -85,6 +86,10 @@ class Destination:
     """How many studies are sent to it at once."""
     issuer: str = ""
     """Issuer of Patient ID that its patient ids belong to where it does not say so."""
+    commitment: bool = False
+    """Whether a forward is done only when the destination has committed to keep it (DICOM PS3.4 J)."""
+    commitment_wait_s: float = 3600.0
+    """So long it may take to commit before it is asked again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +261,24 @@ class Job:
     sent: int = 0
     refused: int = 0
     total: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How far a destination has taken responsibility for what a job sent."""
+
+    round: int = 0
+    """How often it was asked, or was to be; 0 for never."""
+    asked_at: float | None = None
+    """When it took the last request, in seconds since 1970 UTC; None while it has not."""
+    answered: bool = False
+    """Whether the last request was answered."""
+    committed: frozenset[str] = frozenset()
+    """SOP Instance UIDs that it has committed to keep."""
+    failures: Mapping[str, str] = field(default_factory=dict)
+    """Why not, by SOP Instance UID, as the last answer says."""
+    failed_before: frozenset[str] = frozenset()
+    """SOP Instance UIDs that an earlier answer refused, since the job was queued."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

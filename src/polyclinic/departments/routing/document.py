@@ -113,6 +113,8 @@ class _Destination(_Written):
     hours: _Window | None = None
     connections: Annotated[int, Field(ge=1, le=16)] = 1
     issuer: str = ""
+    commitment: bool = False
+    commitment_wait_s: Annotated[float, Field(ge=1, le=604_800)] = 3600.0
 
     def noun(self) -> Destination:
         files = self.tls.model_dump() if isinstance(self.tls, _Tls) else {}
@@ -273,6 +275,8 @@ def _incomplete(destination: Destination) -> list[str]:
             faults.append('url and token_file belong to kind = "dicomweb": change the kind or remove them')
     elif not destination.url:
         faults.append("a DICOMweb destination needs url: add the address without /studies")
+    if destination.commitment and destination.kind is not DestinationKind.DICOM:
+        faults.append('storage commitment belongs to kind = "dicom": change the kind or remove it')
     if destination.tls and bool(destination.tls.certificate_file) != bool(destination.tls.key_file):
         faults.append("certificate_file and key_file go together: give both or none")
     return faults

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from polyclinic.departments.routing.contracts import Destination, PatientIdentity, RemoteStudy
+from polyclinic.departments.routing.contracts import Destination, Job, PatientIdentity, RemoteStudy, Standing
 
 
 class Outlet(Protocol):
@@ -41,6 +41,24 @@ class Outlets(Protocol):
         """The way for instances of these SOP classes in these transfer syntaxes.
 
         Connecting may happen with the first `Outlet.send`, which then raises.
+        """
+
+
+class Responsibility(Protocol):
+    """Asks destinations to take responsibility for what they were sent (DICOM PS3.4 J.3)."""
+
+    def standing(self, destination: Destination, job: Job) -> Standing:
+        """What came of the requests for a job; survives a restart."""
+
+    def ask(self, destination: Destination, key: str, number: int, instances: Sequence[tuple[str, str]]) -> None:
+        """Ask for the `number`-th time, for (SOP Class UID, SOP Instance UID) pairs; the answer comes later.
+
+        Raises
+        ------
+        Unavailable
+            When trying later may help.
+        Rejected
+            When the destination does not take part in storage commitment.
         """
 
 

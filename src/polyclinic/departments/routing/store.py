@@ -176,9 +176,19 @@ class RoutingStore:
             connection.execute(update(job).where(job.c.key == one.key, job.c.holder == holder).values(**values))
         return again
 
-    def hand_back(self, key: str, holder: str, *, due_at: float | None = None) -> None:
-        """Let go of a job in the middle, because the process stops or (`due_at`) the destination has closed."""
+    def send_again(self, key: str, sop_instance_uids: Iterable[str]) -> None:
+        """Forget that these instances of a job arrived."""
+        wanted = list(sop_instance_uids)
+        with self._engine.begin() as connection:
+            for start in range(0, len(wanted), 500):
+                some = job_instance.c.sop_instance_uid.in_(wanted[start : start + 500])
+                connection.execute(delete(job_instance).where(job_instance.c.key == key, some))
+
+    def hand_back(self, key: str, holder: str, *, due_at: float | None = None, reason: str | None = None) -> None:
+        """Let go of a job in the middle: the process stops, the destination has closed, or (`reason`) it must wait."""
         values: dict[str, Any] = {"holder": "", "held_until": 0.0}
+        if reason is not None:
+            values["reason"] = reason
         if due_at is not None:
             values["due_at"] = due_at
         with self._engine.begin() as connection:

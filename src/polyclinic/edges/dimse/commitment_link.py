@@ -21,6 +21,10 @@ _SYNTAXES = {1: "1.2.840.10008.1.2.1", 3: "1.2.840.10008.1.2"}
 """Proposed transfer syntaxes by presentation context id."""
 
 
+class _Released(Aborted):
+    """The peer has ended the association; it will report on one of its own."""
+
+
 class CommitmentLink:
     """One association for storage commitment that we open; use it as a context manager.
 
@@ -148,7 +152,10 @@ def request_commitment(
                 raise Rejected(
                     "dimse.commitment-refused", f"The peer refuses storage commitment (status {status:04X}H): ask again"
                 )
+            commitments.accepted(peer.ae_title, transaction_uid)
             return link.wire.waits_for_input(wait_s) and _take_event(link, peer, commitments)
+        except _Released:
+            return False
         except Aborted as error:
             raise Unavailable("dimse.peer-lost", f"The association broke ({error.what}): ask again") from error
 
@@ -159,7 +166,7 @@ def _take_event(link: CommitmentLink, peer: Peer, commitments: Commitments) -> b
     if kind == wire.RELEASE_RQ:
         link.wire.control(kind, length)
         link.wire.send(wire.RELEASE_RP_PDU)
-        raise Aborted("released by the peer")
+        raise _Released("released by the peer")
     if kind != wire.P_DATA:
         raise Aborted("unexpected PDU", wire.UNEXPECTED_PDU)
     context_id, encoded, left = link.wire.command(length)

@@ -102,6 +102,9 @@ class Report:
     instances: tuple[Reference, ...]
     failures: tuple[Failure, ...] = ()
     state: State
+    requested_at: datetime | None = None
+    accepted: bool = False
+    """Of a request of ours: whether the peer has taken it, and owes an answer."""
 
     @property
     def committed(self) -> tuple[Reference, ...]:
@@ -138,6 +141,10 @@ class Commitments:
     def expect(self, peer: str, transaction_uid: str, instances: Sequence[Reference]) -> None:
         """Note that we ask a peer for commitment; raises as `keep`."""
         self._keep("asking", peer, transaction_uid, instances, State.WAITING)
+
+    def accepted(self, peer: str, transaction_uid: str) -> None:
+        """Note that a peer has taken our request; the result comes later."""
+        self._update("asking", peer, transaction_uid, attempts=1)
 
     def answered(self, peer: str, transaction_uid: str, failures: Sequence[Failure]) -> None:
         """Note what a peer reports; raises `NotFound` (``dimse.no-transaction``) when we never asked."""
@@ -289,6 +296,8 @@ def _report(row: RowMapping) -> Report:
             Failure(sop_class_uid=c, sop_instance_uid=i, reason=r) for c, i, r in json.loads(row["failures"])
         ),
         state=State(row["state"]),
+        requested_at=from_microseconds(row["requested_at_us"]),
+        accepted=row["direction"] == "asking" and row["attempts"] > 0,
     )
 
 
