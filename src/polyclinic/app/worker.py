@@ -7,7 +7,6 @@ reason that people can read. When the supervisor dies its child dies with it, an
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import multiprocessing
 import os
@@ -18,13 +17,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from polyclinic.app.agent_process import Ended, Failed, Message, Moved, Ready, agent_process, die_with
+from polyclinic.app.limited_child import LimitedChild
 from polyclinic.app.logs import start_logging
 from polyclinic.app.settings import Settings, load_settings
 from polyclinic.app.workroom import Workroom, open_workroom
@@ -38,30 +35,7 @@ _LOOK_EVERY_S = 0.1
 _SAY_EVERY_S = 0.2
 _READY_LIMIT_S = 240.0
 _DATABASE_AWAY_S = 2.0
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _PARENT = "POLYCLINIC_WORKER_PARENT"
-
-
-@dataclass(slots=True)
-class _Child:
-    process: multiprocessing.process.BaseProcess
-    channel: Connection
-    started_at: float
-    ready: bool = False
-
-    def end(self) -> None:
-        """Kill it and wait until it is gone."""
-        self.process.kill()
-        self.process.join()
-        self.channel.close()
-
-    @property
-    def memory_mb(self) -> float:
-        """Resident memory in MB; 0 where the system does not tell."""
-        with contextlib.suppress(OSError, IndexError, ValueError):
-            pages = int(Path(f"/proc/{self.process.pid}/statm").read_text("ascii").split()[1])
-            return pages * _PAGE_BYTES / 1e6
-        return 0.0
 
 
 class Supervisor:
@@ -72,7 +46,7 @@ class Supervisor:
         self._room = room
         self._runs = room.runs
         self._clock = clock
-        self._child: _Child | None = None
+        self._child: LimitedChild | None = None
         self.name = f"{socket.gethostname()[:40]}:{os.getpid()}"
         self.stopping = threading.Event()
 
@@ -117,7 +91,7 @@ class Supervisor:
             )
             process.start()
             theirs.close()
-            self._child = _Child(process=process, channel=ours, started_at=self._clock())
+            self._child = LimitedChild(process=process, channel=ours, started_at=self._clock())
         child = self._child
         if child.ready:
             if child.process.is_alive():
@@ -152,7 +126,7 @@ class Supervisor:
                     self._runs.give_up(run, self.name, message.reason, again=message.again, now=now)
                     return
                 case _Gone():
-                    self._lost(run, f"The agent's process ended in the middle ({self._exit_text(child)})")
+                    self._lost(run, f"The agent's process ended in the middle ({child.exit_text()})")
                     return
             if reason := self._over_limit(run, child, now - began):
                 self._lost(run, reason)
@@ -187,19 +161,14 @@ class Supervisor:
         self._replace()
         self._runs.give_up(run, self.name, reason, again=True, now=self._clock())
 
-    def _over_limit(self, run: AgentRun, child: _Child, elapsed_s: float) -> str:
+    def _over_limit(self, run: AgentRun, child: LimitedChild, elapsed_s: float) -> str:
         if elapsed_s > run.task.time_limit_s:
             return f"The agent took longer than its limit of {run.task.time_limit_s:g} s"
         if child.memory_mb > run.task.memory_limit_mb:
             return f"The agent took more memory than its limit of {run.task.memory_limit_mb} MB"
         return ""
 
-    def _exit_text(self, child: _Child) -> str:
-        child.process.join(1.0)
-        code = child.process.exitcode
-        return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-
-    def _receive(self, child: _Child) -> Message | _Gone | None:
+    def _receive(self, child: LimitedChild) -> Message | _Gone | None:
         """The newest word of the child; None when it said nothing for a moment."""
         try:
             if not child.channel.poll(_LOOK_EVERY_S):
