@@ -32,10 +32,12 @@ from fastapi import FastAPI
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
+from polyclinic.app.memory import keep_freed_memory
 from polyclinic.app.web import Guarded
 from polyclinic.departments.archive.schema import metadata
 from polyclinic.departments.archive.store import SqlArchive
 from polyclinic.edges.dicomweb.router import dicomweb_router
+from polyclinic.edges.dicomweb.streams_protocol import DirectProtocol
 from polyclinic.edges.sql.engine import open_engine
 
 ORTHANC = shutil.which("Orthanc") or "/usr/sbin/Orthanc"
@@ -248,13 +250,22 @@ def orthanc(folder: Path, port: int) -> list[str]:
 
 def serve(folder: Path, port: int, profile: str) -> None:
     """Run Polyclinic's DICOMweb routes until terminated."""
+    keep_freed_memory()
     engine = open_engine(f"sqlite:///{folder / 'index.db'}")
     metadata.create_all(engine)
     archive = SqlArchive(engine, folder / "segments")
     app = FastAPI(openapi_url=None)
     app.add_middleware(Guarded, upload_limit_bytes=2_000_000_000, loopback_only=False)
     app.include_router(dicomweb_router(archive, lambda *_: None), prefix="/dicom-web")
-    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False, server_header=False)
+    config = uvicorn.Config(
+        app,
+        host="127.0.0.1",
+        port=port,
+        http=DirectProtocol,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+    )
     if profile:
         import cProfile  # noqa: PLC0415 - only when asked for
 

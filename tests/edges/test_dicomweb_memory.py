@@ -25,13 +25,14 @@ from fastapi import FastAPI
 from polyclinic.departments.archive.schema import metadata
 from polyclinic.departments.archive.store import SqlArchive
 from polyclinic.edges.dicomweb.router import dicomweb_router
+from polyclinic.edges.dicomweb.streams_protocol import DirectProtocol
 from polyclinic.edges.sql.engine import open_engine
 folder = Path(sys.argv[1])
 engine = open_engine(f"sqlite:///{folder / 'index.db'}")
 metadata.create_all(engine)
 app = FastAPI()
 app.include_router(dicomweb_router(SqlArchive(engine, folder / "segments"), lambda *_: None), prefix="/dicom-web")
-server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+server = uvicorn.Server(uvicorn.Config(app, port=0, http=DirectProtocol, log_level="error"))
 async def run():
     import asyncio
     serving = asyncio.ensure_future(server.serve())

@@ -24,6 +24,7 @@ from polyclinic.core.errors import Forbidden, NotFound
 from polyclinic.core.ids import stable_uid
 from polyclinic.departments.archive.store import SqlArchive
 from polyclinic.edges.dicomweb.router import dicomweb_router
+from polyclinic.edges.dicomweb.streams_protocol import DirectProtocol
 
 Make = Callable[..., bytes]
 TEST_FILES = Path(pydicom.data.__file__).parent / "test_files"
@@ -59,7 +60,7 @@ def web(app: FastAPI) -> TestClient:
 
 @pytest.fixture
 def client(app: FastAPI) -> Iterator[DICOMwebClient]:
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, http=DirectProtocol, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

@@ -18,11 +18,13 @@ from polyclinic.app.archive_care import archive_loops
 from polyclinic.app.dicom_node import build_dicom_node
 from polyclinic.app.hl7 import Hl7
 from polyclinic.app.logs import start_logging
+from polyclinic.app.memory import keep_freed_memory
 from polyclinic.app.routing import neighbour_loops
 from polyclinic.app.settings import Settings
 from polyclinic.app.wiring import Services, build, build_app
 from polyclinic.app.worker import start_worker
 from polyclinic.core.errors import Unavailable
+from polyclinic.edges.dicomweb.streams_protocol import DirectProtocol
 from polyclinic.edges.dimse.node import DimseNode
 from polyclinic.journeys import durable
 from polyclinic.journeys.study import depart, resume
@@ -136,12 +138,19 @@ def run_server(settings: Settings) -> None:
         ``server.port-taken``.
     """
     start_logging(settings.log_level)
+    keep_freed_memory()
     listener = _listen(settings)
     services = build(settings)
     up = threading.Event()
     app = build_app(services, ready=up.is_set)
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5, proxy_headers=False
+        app,
+        http=DirectProtocol,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+        proxy_headers=False,
     )
     server = _WebServer(config)
 

@@ -28,6 +28,7 @@ from polyclinic.core.ids import stable_uid
 from polyclinic.departments.archive.schema import metadata
 from polyclinic.departments.archive.store import SqlArchive
 from polyclinic.edges.dicomweb.router import dicomweb_router
+from polyclinic.edges.dicomweb.streams_protocol import DirectProtocol
 from polyclinic.edges.sql.engine import open_engine
 
 TEST_FILES = Path(pydicom.data.__file__).parent / "test_files"
@@ -171,7 +172,7 @@ def polyclinic(folder: Path) -> Iterator[DicomWebServer]:
     archive = SqlArchive(engine, folder / "segments")
     app = FastAPI(openapi_url=None)
     app.include_router(dicomweb_router(archive, lambda *_: None), prefix="/dicom-web")
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, http=DirectProtocol, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

@@ -41,6 +41,7 @@ from polyclinic.departments.archive.reads import ArchiveReads
 from polyclinic.departments.archive.recovery import Recovered, recover
 from polyclinic.departments.archive.segments import SEGMENT_BYTES, Place, Segments, sha256_of
 from polyclinic.departments.archive.taking_back import take_back_row
+from polyclinic.dicom.header import FileMeta
 
 log = structlog.get_logger(__name__)
 
@@ -124,7 +125,10 @@ class SqlArchive(ArchiveReads):
 
     def store(self, part10: bytes | memoryview, *, source: str) -> Receipt:
         """See `Archive.store`."""
-        meta, facts = examine_file(part10)
+        return self.store_examined(part10, *examine_file(part10), source=source)
+
+    def store_examined(self, part10: bytes | memoryview, meta: FileMeta, facts: Facts, *, source: str) -> Receipt:
+        """As `store`, for a caller that has looked at what `examine_file` says of these bytes."""
         return self._keep(facts, [part10], meta.dataset_offset, source)
 
     def store_dataset(

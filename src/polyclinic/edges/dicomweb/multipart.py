@@ -12,7 +12,7 @@ from typing import IO
 from polyclinic.core.errors import Rejected
 
 SPOOL_BYTES = 16 * 1024 * 1024
-_LONGEST_HEADERS_BYTES = 16 * 1024
+LONGEST_HEADERS_BYTES = 16 * 1024
 
 
 def parse_media_type(value: str) -> tuple[str, dict[str, str]]:
@@ -133,17 +133,22 @@ class MultipartReader:
     def _read_headers(self) -> bool:
         end = self._pending.find(b"\r\n\r\n")
         if end < 0:
-            if len(self._pending) > _LONGEST_HEADERS_BYTES:
+            if len(self._pending) > LONGEST_HEADERS_BYTES:
                 raise Rejected("dicomweb.bad-multipart", "A body part's headers are too long")
             return False
-        lines = bytes(self._pending[:end]).decode("latin-1").split("\r\n")
-        headers = {k.strip().lower(): v.strip() for k, _, v in (line.partition(":") for line in lines if line)}
+        headers = part_headers(self._pending[:end])
         del self._pending[: end + 4]
         # An empty part: its delimiter begins with the line break that ended the headers
         self._pending[:0] = b""
         location = headers.get("content-location", "")
         self._part = Part(headers.get("content-type", "application/octet-stream"), location, self._spool_bytes)
         return True
+
+
+def part_headers(block: bytes | bytearray) -> dict[str, str]:
+    """Headers of a part by their names in lower case."""
+    lines = block.decode("latin-1").split("\r\n")
+    return {k.strip().lower(): v.strip() for k, _, v in (line.partition(":") for line in lines if line)}
 
 
 def new_boundary() -> str:

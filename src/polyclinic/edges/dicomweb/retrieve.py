@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
-from polyclinic.core.errors import Rejected
+from polyclinic.core.errors import NotFound, Rejected
 from polyclinic.departments.archive.ports import KeptFile
+from polyclinic.departments.archive.segments import Place
 from polyclinic.departments.archive.store import SqlArchive
 from polyclinic.dicom.header import EXPLICIT_LE
 from polyclinic.edges.dicomweb.addresses import instance_url, service_url
@@ -16,11 +19,14 @@ from polyclinic.edges.dicomweb.lookup import Lookup, uids_of
 from polyclinic.edges.dicomweb.multipart import new_boundary, part_head, part_tail
 from polyclinic.edges.dicomweb.negotiation import DICOM, MULTIPART, acceptable, instance_answer, not_acceptable
 from polyclinic.edges.dicomweb.stored import etag_of, stretch
-from polyclinic.edges.dicomweb.streams import Streamed, batched, ranged
+from polyclinic.edges.dicomweb.streams import Piece, Pieces, Streamed, batched, ranged
+from polyclinic.edges.dicomweb.streams_protocol import FileStretch, direct_of
 from polyclinic.edges.dicomweb.transcode import explicit_little_endian
 
 Chosen = tuple[KeptFile, bool]
 """An instance, and whether it is decoded."""
+_MOST_OPEN = 64
+"""Segments that one answer keeps open."""
 
 
 def add_retrieve_routes(router: APIRouter, archive: SqlArchive, lookup: Lookup) -> None:
@@ -72,8 +78,15 @@ def several(archive: SqlArchive, request: Request, files: Sequence[KeptFile]) ->
     if not any(_changes(kept, decode) for kept, decode in chosen):
         sizes = sum(kept.record.size_bytes for kept, _ in chosen)
         length = sum(map(len, heads)) + sizes + len(part_tail(boundary))
+    direct = direct_of(request.scope)
+    from_files = length is not None and direct is not None and direct.sends_files
+    body = (
+        _from_files(archive, boundary, heads, chosen)
+        if from_files
+        else batched(_body(archive, boundary, heads, chosen))
+    )
     return Streamed(
-        batched(_body(archive, boundary, heads, chosen)),
+        body,
         content_type=f'{MULTIPART}; type="{DICOM}"; boundary={boundary}',
         length_bytes=length,
         status_code=206 if len(chosen) < len(files) else 200,
@@ -94,6 +107,30 @@ def _body(archive: SqlArchive, boundary: str, heads: list[bytes], chosen: list[C
     for head, (kept, decode) in zip(heads, chosen, strict=True):
         yield head
         yield from explicit_little_endian(archive, kept) if decode else archive.stream(kept)
+    yield part_tail(boundary)
+
+
+def _from_files(archive: SqlArchive, boundary: str, heads: list[bytes], chosen: list[Chosen]) -> Iterator[Pieces]:
+    """As `_body`, where all go out as they lie there: the bytes stay in their files, open until they are sent."""
+    with ExitStack() as opened:
+        yield from batched(_stretches(archive, boundary, heads, chosen, opened))
+
+
+def _stretches(
+    archive: SqlArchive, boundary: str, heads: list[bytes], chosen: list[Chosen], opened: ExitStack
+) -> Iterator[Piece]:
+    known: dict[str, int] = {}
+    for head, (kept, _) in zip(heads, chosen, strict=True):
+        yield head
+        if kept.segment not in known and len(known) < _MOST_OPEN:
+            place = Place(segment=kept.segment, offset_bytes=kept.offset_bytes, size_bytes=kept.record.size_bytes)
+            with suppress(NotFound):  # compaction has moved it: `stream` knows where to
+                known[kept.segment] = descriptor = archive.segments.open(place)
+                opened.callback(os.close, descriptor)
+        if kept.segment in known:
+            yield FileStretch(known[kept.segment], kept.offset_bytes, kept.record.size_bytes)
+        else:
+            yield from archive.stream(kept)
     yield part_tail(boundary)
 
 

@@ -17,6 +17,7 @@ from polyclinic.edges.dicomweb.lookup import Lookup
 from polyclinic.edges.dicomweb.metadata import add_metadata_routes
 from polyclinic.edges.dicomweb.pictures import add_picture_routes
 from polyclinic.edges.dicomweb.retrieve import add_retrieve_routes
+from polyclinic.edges.dicomweb.router_plain import plain_handler
 from polyclinic.edges.dicomweb.search import add_search_routes
 from polyclinic.edges.dicomweb.store import add_store_routes
 
@@ -37,7 +38,7 @@ class _Route(APIRoute):
     """Answers the platform's errors as ``{"code", "message"}``, so that the router works in any application."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
+        handle = plain_handler(self, super().get_route_handler())
 
         async def handled(request: Request) -> Response:
             try:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import orjson
 from fastapi import APIRouter, Request, Response
@@ -14,18 +17,22 @@ from polyclinic.departments.archive.store import SqlArchive
 from polyclinic.edges.dicomweb.addresses import service_url
 from polyclinic.edges.dicomweb.metadata import JSON_TYPE, XML_TYPE
 from polyclinic.edges.dicomweb.multipart import SPOOL_BYTES, MultipartReader, Part, parse_media_type
+from polyclinic.edges.dicomweb.multipart_in_place import Buffers, PartSink
 from polyclinic.edges.dicomweb.native_xml import native_xml
 from polyclinic.edges.dicomweb.negotiation import DICOM, MULTIPART, acceptable, choose
 from polyclinic.edges.dicomweb.store_described import DESCRIBED_SPOOL_BYTES, MAX_PARTS, keep_described
 from polyclinic.edges.dicomweb.store_outcome import Outcome, answer, keep_file, not_dicom, together
+from polyclinic.edges.dicomweb.streams_protocol import Direct, direct_of
 
 Authorize = Callable[[Request, str, str | None], None]
+_WORKERS = 8
 _AT_ONCE = 4
 """Parts of one request that are kept at the same time; as many are in memory, or in temporary files when large."""
 
 
 def add_store_routes(router: APIRouter, archive: SqlArchive, authorize: Authorize) -> None:
     """``POST /studies`` and ``POST /studies/{study}``."""
+    buffers, workers = Buffers(), ThreadPoolExecutor(_WORKERS, thread_name_prefix="stow")
 
     async def store(request: Request, study: str | None) -> Response:
         await run_in_threadpool(authorize, request, "store", study)
@@ -39,7 +46,17 @@ def add_store_routes(router: APIRouter, archive: SqlArchive, authorize: Authoriz
                     raise Rejected("dicomweb.too-many-parts", f"Send at most {MAX_PARTS} parts in a request")
             outcomes = await run_in_threadpool(keep_described, archive, described, study, root)
         else:
-            outcomes = await _keep_all(archive, _parts(request, media_type, parameters), study, root)
+            kept = functools.partial(keep, archive, study=study, root=root)
+            direct = direct_of(request.scope)
+            boundary = parameters.get("boundary", "")
+            length = request.headers.get("content-length", "")
+            is_dicom = media_type == MULTIPART and parameters.get("type", DICOM).lower() == DICOM
+            if direct and is_dicom and boundary and length.isdecimal() and direct.can_receive(int(length)):
+                keeping = Keeping(kept, workers, direct.resume, _AT_ONCE)
+                sink = PartSink(boundary, keeping.add, keeping.takes_more, buffers)
+                outcomes = await _keep_direct(direct, int(length), sink, keeping)
+            else:
+                outcomes = await _keep_all(_parts(request, media_type, parameters), kept)
         if not outcomes:
             raise Rejected("dicomweb.nothing-sent", "The request holds no instances: send application/dicom parts")
         outcome = together(outcomes)
@@ -60,14 +77,84 @@ def add_store_routes(router: APIRouter, archive: SqlArchive, authorize: Authoriz
         return await store(request, study)
 
 
-async def _keep_all(archive: SqlArchive, parts: AsyncIterator[Part], study: str | None, root: str) -> list[Outcome]:
+async def _keep_direct(direct: Direct, length_bytes: int, sink: PartSink, keeping: Keeping) -> list[Outcome]:
+    """Keep parts where they were received, while the next ones arrive."""
+    try:
+        await direct.receive(sink, length_bytes)
+        sink.finish()
+    finally:
+        sink.close()
+        await keeping.end()
+    return keeping.outcomes()
+
+
+class Keeping:
+    """Parts that are being kept in threads.
+
+    Parameters
+    ----------
+    kept
+        Keeps one part.
+    resume
+        Called in the event loop when more parts may come, after `takes_more` has said no.
+    at_once
+        How many may be kept at the same time before no more are wanted.
+    """
+
+    def __init__(
+        self, kept: Callable[[Part], Outcome], workers: Executor, resume: Callable[[], None], at_once: int
+    ) -> None:
+        self._kept = kept
+        self._workers = workers
+        self._resume = resume
+        self._at_once = at_once
+        self._loop = asyncio.get_running_loop()
+        self._futures: list[Future[Outcome]] = []
+        self._lock = threading.Lock()
+        self._unfinished = 0
+        self._is_waited_for = False
+
+    def add(self, part: Part) -> None:
+        """Keep a part."""
+        with self._lock:
+            self._unfinished += 1
+        self._futures.append(self._workers.submit(self._keep, part))
+
+    def takes_more(self) -> bool:
+        """Whether another part may come now; if not, `resume` is called later."""
+        with self._lock:
+            self._is_waited_for = self._unfinished >= self._at_once
+            return not self._is_waited_for
+
+    async def end(self) -> None:
+        """Wait until none is being kept."""
+        if self._futures:
+            await asyncio.wait([asyncio.wrap_future(future) for future in self._futures])
+
+    def outcomes(self) -> list[Outcome]:
+        """What became of the parts, in their order; raises what keeping one has raised."""
+        return [future.result() for future in self._futures]
+
+    def _keep(self, part: Part) -> Outcome:
+        try:
+            return self._kept(part)
+        finally:
+            part.close()
+            with self._lock:
+                self._unfinished -= 1
+                wake, self._is_waited_for = self._is_waited_for, False
+            if wake:
+                self._loop.call_soon_threadsafe(self._resume)
+
+
+async def _keep_all(parts: AsyncIterator[Part], kept: Callable[[Part], Outcome]) -> list[Outcome]:
     """Keep parts while the next ones arrive, a few at a time so that memory is bounded and syncs are shared."""
     keeping: list[asyncio.Future[Outcome]] = []
     places = asyncio.Semaphore(_AT_ONCE)
 
     async def one(part: Part) -> Outcome:
         try:
-            return await run_in_threadpool(keep, archive, part, study, root)
+            return await run_in_threadpool(kept, part)
         finally:
             part.close()
             places.release()
@@ -103,7 +190,7 @@ async def _parts(request: Request, media_type: str, parameters: dict[str, str]) 
     reader.finish()
 
 
-def keep(archive: SqlArchive, part: Part, study: str | None, root: str) -> Outcome:
+def keep(archive: SqlArchive, part: Part, *, study: str | None, root: str) -> Outcome:
     """Keep one part and tell what became of it."""
     if parse_media_type(part.content_type)[0] != DICOM:
         return not_dicom()

@@ -43,11 +43,11 @@ def keep_file(archive: SqlArchive, part10: bytes | memoryview, study: str | None
     """Keep one DICOM file and tell what became of it."""
     uids: Json = {}
     try:
-        facts = examine_file(part10)[1]
+        meta, facts = examine_file(part10)
         uids = reference(facts.sop_class_uid, facts.sop_instance_uid)
         if study is not None and facts.study_instance_uid != study:
             raise Rejected("dicomweb.other-study", "The instance belongs to another study than the address says")
-        receipt = archive.store(part10, source=SOURCE)
+        receipt = archive.store_examined(part10, meta, facts, source=SOURCE)
     except PolyclinicError as error:
         return Outcome(failed=[_failure(uids, error)], out_of_resources=isinstance(error, Unavailable))
     url = f"{study_url(root, facts.study_instance_uid)}/series/{facts.series_instance_uid}"

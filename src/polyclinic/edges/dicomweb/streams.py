@@ -13,12 +13,16 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.types import Message, Receive, Scope, Send
 
 from polyclinic.core.errors import Rejected
+from polyclinic.edges.dicomweb.streams_protocol import FileStretch, direct_of
 
 BATCH_BYTES = 1024 * 1024
+_FILE_BATCH_BYTES = 16 * 1024 * 1024
+"""Stretches of files take no memory, so more of them go at once."""
 _MANY_PIECES = 8
 _RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})", re.ASCII)
 
-Pieces = list[bytes]
+Piece = bytes | FileStretch
+Pieces = list[Piece]
 
 
 class Streamed(Response):
@@ -48,9 +52,23 @@ class Streamed(Response):
             self.headers["content-length"] = str(length_bytes)
         self._batches = batches
         self._first = next(batches, None)
+        first = self._first or []
+        self._is_whole = size_of(first) < BATCH_BYTES and not any(isinstance(piece, FileStretch) for piece in first)
+        """`batched` gives less at the end only."""
+        if self._is_whole:
+            self.headers["content-length"] = str(size_of(first))
+
+    async def _send_whole(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        body = b"".join(piece for piece in self._first or [] if isinstance(piece, bytes))
+        await send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
+        if self._is_whole:
+            await self._send_whole(send)
+            return
+        direct = direct_of(scope)
         gone = asyncio.ensure_future(_until_gone(receive))
         following: asyncio.Future[Pieces | None] = asyncio.get_running_loop().create_future()
         following.set_result(None)
@@ -58,6 +76,10 @@ class Streamed(Response):
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             while batch is not None and not gone.done():
+                if direct is not None and any(isinstance(piece, FileStretch) for piece in batch):
+                    await direct.send(batch)  # whose files close behind the last batch: nothing is taken ahead
+                    batch = await run_in_threadpool(next, self._batches, None)
+                    continue
                 following = asyncio.ensure_future(run_in_threadpool(next, self._batches, None))
                 for piece in batch:
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
@@ -76,7 +98,7 @@ class Streamed(Response):
 class Whole(Response):
     """A small answer in several pieces, sent without putting them together first."""
 
-    def __init__(self, pieces: Pieces, *, content_type: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, pieces: list[bytes], *, content_type: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(headers={**(headers or {}), "Content-Type": content_type})
         self.headers["content-length"] = str(sum(map(len, pieces)))
         self._pieces = pieces
@@ -95,18 +117,32 @@ async def _until_gone(receive: Callable[[], object]) -> None:
         message = await receive()  # type: ignore[misc]
 
 
-def batched(pieces: Iterable[bytes]) -> Iterator[Pieces]:
-    """Pieces in groups of about `BATCH_BYTES`; many small ones are put together."""
+def batched(pieces: Iterable[Piece]) -> Iterator[Pieces]:
+    """Pieces in groups of about `BATCH_BYTES` in memory; many small ones are put together."""
     batch: Pieces = []
-    size = 0
+    in_memory = in_files = 0
     for piece in pieces:
         batch.append(piece)
-        size += len(piece)
-        if size >= BATCH_BYTES:
-            yield [b"".join(batch)] if len(batch) > _MANY_PIECES else batch
-            batch, size = [], 0
+        if isinstance(piece, FileStretch):
+            in_files += piece.size_bytes
+        else:
+            in_memory += len(piece)
+        if in_memory >= BATCH_BYTES or in_files >= _FILE_BATCH_BYTES:
+            yield _packed(batch)
+            batch, in_memory, in_files = [], 0, 0
     if batch:
-        yield [b"".join(batch)] if len(batch) > _MANY_PIECES else batch
+        yield _packed(batch)
+
+
+def _packed(batch: Pieces) -> Pieces:
+    in_memory = [piece for piece in batch if isinstance(piece, bytes)]
+    many = len(batch) > _MANY_PIECES and len(in_memory) == len(batch)
+    return [b"".join(in_memory)] if many else batch
+
+
+def size_of(batch: Pieces) -> int:
+    """Bytes of all pieces."""
+    return sum(piece.size_bytes if isinstance(piece, FileStretch) else len(piece) for piece in batch)
 
 
 class Stretch(NamedTuple):
