@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from polyclinic import __version__
+from polyclinic.app.agent_commands import agent_app
 from polyclinic.app.archive_commands import archive_app
 from polyclinic.app.assess_cli import assess
 from polyclinic.app.audit_cli import audit_app
@@ -36,6 +37,7 @@ app = typer.Typer(
 user_app = typer.Typer(help="Accounts of people.", no_args_is_help=True)
 app.add_typer(user_app, name="user")
 app.add_typer(archive_app, name="archive")
+app.add_typer(agent_app, name="agent")
 app.command()(backup)
 app.command()(restore)
 app.add_typer(audit_app, name="audit")
