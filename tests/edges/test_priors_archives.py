@@ -81,6 +81,8 @@ def test_relevant_priors_of_this_patient_come(tmp_path: Path, part10: Make, retr
             assert here.reading.statuses(wanted) == ()
             assert here.archive.unsettled() == ()
             assert here.worklist.row(uid("new"))["priors"] == 3
+            states = {here.worklist.row(one)["state"] for one in wanted}
+            assert states == {"prior"}, "their own pages do not say that they wait to be read"
 
 
 @pytest.mark.timeout(60)

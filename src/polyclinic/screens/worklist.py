@@ -26,6 +26,8 @@ _study = schema.study.c
 _status = study_status.c
 _IS_TO_BE_READ = or_(_study.primary_count > 0, _status.state.is_not(None))
 """Not so a study that only came as somebody's prior."""
+ONLY_A_PRIOR = "prior"
+"""What stands for a state where nothing is to be read: the study was only fetched to compare another one with it."""
 _FETCHED = "Fetched from another archive to compare with; it is not read here"
 _RECENT_S = 60.0
 _MOST_EVENTS = 200
@@ -193,7 +195,7 @@ def _plain(row: RowMapping, open_associations: int) -> dict[str, Any]:
         "modalities": [m for m in row["modalities"].split("\\") if m],
         "instance_count": row["instance_count"],
         "series_count": row["series_count"],
-        "state": state or StudyState.SETTLING,
+        "state": state or (StudyState.SETTLING if row["primary_count"] else ONLY_A_PRIOR),
         "step": step,
         "fraction": fraction,
         "urgency": row["urgency"] or "routine",

@@ -1,7 +1,8 @@
 /** The JSON that `/api/v1` speaks. Field names are the server's; lengths are millimetres, points patient space (LPS). */
 
 export type Language = "en" | "zh";
-export type StudyState = "arriving" | "settling" | "running" | "ready" | "signed" | "delivered" | "failed";
+/** `prior`: only fetched to compare another study with it; on its own page, never in the list. */
+export type StudyState = "arriving" | "settling" | "running" | "ready" | "signed" | "delivered" | "failed" | "prior";
 export type RunState = "queued" | "running" | "done" | "abstained" | "failed";
 export type Urgency = "routine" | "priority" | "stat";
 export type FindingState = "proposed" | "accepted" | "edited" | "rejected";

@@ -68,6 +68,7 @@ export const en = {
     signed: "Signed",
     delivered: "Delivered",
     failed: "Failed",
+    prior: "For comparison",
   },
   steps: {
     receive: "receiving",
@@ -119,6 +120,7 @@ export const en = {
     takeUp: "Try again",
     takenUp: "It is tried again.",
     notTakenUp: "It could not be tried again.",
+    onlyPrior: "Fetched from another archive to compare with; it is not read here.",
     corrected: "Patient data corrected on {{at}} (was: {{was}}).",
     changedMeanwhile: "This changed meanwhile and was read again.",
     accession: "Accession",

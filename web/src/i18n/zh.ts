@@ -70,6 +70,7 @@ export const zh: Dictionary = {
     signed: "已签署",
     delivered: "已送达",
     failed: "失败",
+    prior: "仅供对照",
   },
   steps: {
     receive: "接收",
@@ -121,6 +122,7 @@ export const zh: Dictionary = {
     takeUp: "重试",
     takenUp: "已重新开始。",
     notTakenUp: "无法重试。",
+    onlyPrior: "从其他影像归档系统调取，仅供对照，不在此阅片。",
     corrected: "患者信息已于 {{at}} 更正（原为：{{was}}）。",
     changedMeanwhile: "状态在此期间有变化，已重新读取。",
     accession: "检查号",

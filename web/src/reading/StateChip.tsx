@@ -14,6 +14,7 @@ const COLOUR: Record<StudyState | RunState, string> = {
   done: "var(--accepted)",
   abstained: "var(--edited)",
   failed: "var(--danger)",
+  prior: "var(--dim)",
 };
 
 const IN_PROGRESS = new Set(["arriving", "settling", "running", "queued"]);

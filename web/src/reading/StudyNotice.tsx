@@ -25,7 +25,7 @@ export function StudyNotice({ uid, state, reason }: { uid: string; state: StudyS
   return (
     <div className={state === "failed" ? "study-notice failed" : "study-notice"} role="status" data-testid="study-notice">
       <Icon name="warning" size={15} />
-      <span>{reason}</span>
+      <span>{state === "prior" ? t("study.onlyPrior") : reason}</span>
       {offered && <Button size="compact-xs" variant="default" loading={retry.isPending} onClick={takeUp}>{t("study.takeUp")}</Button>}
     </div>
   );
