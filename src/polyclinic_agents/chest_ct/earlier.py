@@ -11,11 +11,11 @@ from polyclinic.agentkit.case import CasePrior, Model
 from polyclinic.core import codes
 from polyclinic.core.findings import Finding
 from polyclinic.core.guidelines.lung_rads_v2022 import mean_diameter_mm
-from polyclinic_agents.chest_ct.candidates import DIAMETERS_MM, find_candidates
+from polyclinic_agents.chest_ct.candidates import DIAMETERS_MM, Candidate, find_candidates
 from polyclinic_agents.chest_ct.lungs import Lungs
 from polyclinic_agents.chest_ct.matching import LIKELY_FROM, Seen, gate_mm, pair
 from polyclinic_agents.chest_ct.measure import measure
-from polyclinic_agents.chest_ct.nodules import Scored, find_nodules
+from polyclinic_agents.chest_ct.nodules import Scored
 from polyclinic_agents.chest_ct.registration import Registration
 from polyclinic_agents.chest_ct.scan import FloatArray, LabelArray, Scan
 from polyclinic_agents.chest_ct.score import confidences
@@ -29,7 +29,9 @@ RESOLVED_FROM = 0.5
 """Confidence that a mark of an unsigned earlier study needs to be missed on this one."""
 RESOLVED_DIAMETERS_MM = DIAMETERS_MM[2:]
 """Spots tuned to from 8 mm, which answer from about 6 mm: smaller nodules that went matter to no guideline."""
-MAX_RESOLVED_TRIED = 80
+MAX_RESOLVED_TRIED = 40
+ALIKE_RATIO = 1.4
+"""Of two diameters that may be one body."""
 SAME_PLACE_MM = 5.0
 
 
@@ -74,6 +76,8 @@ class Earlier:
         self._now = now
         self._in_time = in_time
         self._signed = tuple(_signed(prior.findings))
+        self._centres = np.asarray([one.nodule.centre for one in now.every]).reshape(-1, 3)
+        self._sizes_mm = np.asarray([_mean_mm(one) for one in now.every])
 
     def follow(self) -> tuple[Followed, ...]:
         """What each shown nodule of this scan was."""
@@ -127,10 +131,30 @@ class Earlier:
         if part is None:
             return []
         scan, labels, start = part
-        contrast = bool(scan.volume.facts.contrast_agent)
-        scored = find_nodules(scan, labels, contrast_agent=contrast, network=self._now.network, any_size=True)
-        seen = [self._seen(one, start) for one in scored]
+        middle = self._scan.from_patient(place_mm) - start
+        spacing = np.asarray(scan.spacing_mm)
+        near = [
+            one
+            for one in find_candidates(scan, labels)
+            if np.linalg.norm((np.asarray(one.index) - middle) * spacing) < reach_mm
+        ]
+        seen = [self._seen(one, start) for one in self._measured(scan, labels, near, LIKELY_FROM)]
         return [one for one in seen if np.linalg.norm(one.place_mm - place_mm) < reach_mm]
+
+    def _measured(
+        self, scan: Scan, labels: LabelArray, candidates: Sequence[Candidate], least: float
+    ) -> tuple[Scored, ...]:
+        """Candidates of any size, measured; a confidence below `least` is an upper bound."""
+        contrast = bool(scan.volume.facts.contrast_agent)
+        nodules = []
+        for candidate in candidates:
+            self._in_time()
+            body = segment(scan, labels, candidate)
+            nodule = measure(scan, labels, body, contrast_agent=contrast) if body is not None else None
+            if nodule is not None:
+                nodules.append(nodule)
+        values = confidences(scan, nodules, self._now.network, least=least)
+        return tuple(Scored(nodule=n, confidence=float(value)) for n, value in zip(nodules, values, strict=True))
 
     def _seen(self, one: Scored, start: FloatArray) -> Seen:
         return Seen(
@@ -168,22 +192,21 @@ class Earlier:
         return lung if lung in self._registration.maps else 0
 
     def _likely(self) -> list[Seen]:
-        scan, labels = self._scan, self._labels
-        contrast = bool(scan.volume.facts.contrast_agent)
-        measured = []
-        for candidate in find_candidates(scan, labels, RESOLVED_DIAMETERS_MM)[:MAX_RESOLVED_TRIED]:
-            self._in_time()
-            body = segment(scan, labels, candidate)
-            nodule = measure(scan, labels, body, contrast_agent=contrast) if body is not None else None
-            if nodule is not None:
-                measured.append(nodule)
-        values = confidences(scan, measured, self._now.network, least=RESOLVED_FROM)
-        likely = [
-            self._seen(Scored(nodule=nodule, confidence=float(value)), np.zeros(3))
-            for nodule, value in zip(measured, values, strict=True)
-            if value >= RESOLVED_FROM
-        ]
-        return _distinct(likely)
+        found = find_candidates(self._scan, self._labels, RESOLVED_DIAMETERS_MM)
+        candidates = [one for one in found if not self._known(one)][:MAX_RESOLVED_TRIED]
+        measured = self._measured(self._scan, self._labels, candidates, RESOLVED_FROM)
+        return _distinct([self._seen(one, np.zeros(3)) for one in measured if one.confidence >= RESOLVED_FROM])
+
+    def _known(self, candidate: Candidate) -> bool:
+        """Whether something of its size was measured on this scan where it would be: then it is not gone."""
+        place_mm = np.asarray(self._scan.to_patient(candidate.index))
+        lung = self._lung_before(place_mm)
+        if not lung:
+            return True
+        index = self._now.scan.from_patient(self._registration.roughly_now(place_mm, lung))
+        away_mm = np.linalg.norm((self._centres - index) * np.asarray(self._now.scan.spacing_mm), axis=1)
+        near = away_mm < gate_mm(self._registration.residual_mm, candidate.diameter_mm)
+        return bool(np.any(near & (np.abs(np.log(self._sizes_mm / candidate.diameter_mm)) < np.log(ALIKE_RATIO))))
 
     def _missing_at(self, seen: Seen, lung: int) -> tuple[float, float, float] | None:
         """Where the nodule would be on this scan; None when something is there, or the place is not known."""

@@ -27,18 +27,13 @@ class Scored:
     confidence: float
 
 
-def find_nodules(
-    scan: Scan, lungs: LabelArray, *, contrast_agent: bool, network: Model, any_size: bool = False
-) -> tuple[Scored, ...]:
-    """Every measured candidate of at least `MIN_LONG_AXIS_MM`, most likely first, none inside another.
-
-    With `any_size` also smaller ones: around a known place they are worth a look.
-    """
+def find_nodules(scan: Scan, lungs: LabelArray, *, contrast_agent: bool, network: Model) -> tuple[Scored, ...]:
+    """Every measured candidate of at least `MIN_LONG_AXIS_MM`, most likely first, none inside another."""
     measured = []
     for candidate in find_candidates(scan, lungs):
         body = segment(scan, lungs, candidate)
         nodule = measure(scan, lungs, body, contrast_agent=contrast_agent) if body is not None else None
-        if nodule is not None and (any_size or _large_enough(nodule)):
+        if nodule is not None and _large_enough(nodule):
             measured.append(nodule)
     values = confidences(scan, measured, network, least=PROPOSE_FROM)
     scored = [Scored(nodule=nodule, confidence=float(value)) for nodule, value in zip(measured, values, strict=True)]
