@@ -60,7 +60,7 @@ def run_bench(
     cases
         Folder of each further study of the agent's population, by the name it is shown with.
     quick
-        Coarser study, few changes, and both runs that must be equal in one process.
+        Few changes, and both runs that must be equal in one process.
     on_probe
         Told which probe comes next and how much is done.
     """
@@ -71,7 +71,7 @@ def run_bench(
         return BenchResult(manifest=None, verdicts=(fault,), records={})
     papers = [*judge_papers(manifest, source.folder)]
     papers += judge_weights(manifest, lambda name: _below(source.models, name).read_bytes())
-    bench = Bench(source=source, cases=dict(cases or {}), quick=quick)
+    bench = Bench(source=source, cases=dict(cases or {}))
     asked = probes((OWN, *bench.cases), quick=quick)
     records: dict[Probe, RunRecord] = {}
     runner = _Runner(bench, manifest)

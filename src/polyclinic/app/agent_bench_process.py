@@ -30,7 +30,6 @@ class Bench:
 
     source: AgentSource
     cases: Mapping[str, str]
-    quick: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +87,7 @@ def _answer(execution: Execution, probe: Probe, channel: Connection) -> RunRecor
 def _execution(bench: Bench) -> Execution:
     agent = InstalledAgent(import_module(bench.source.package))
     agent.warm()  # imports the agent's code: compiled modules are written to no cache, and imports start no process
-    studies: dict[str, Case] = {OWN: own_case(agent.manifest, quick=bench.quick)}
+    studies: dict[str, Case] = {OWN: own_case(agent.manifest)}
     for name, folder in bench.cases.items():
         studies[name] = _given(folder)
     guard = Guard()

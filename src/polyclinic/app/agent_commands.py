@@ -68,7 +68,7 @@ def put_on_bench(
     case: Annotated[
         list[Path] | None, typer.Option("--case", help="Folder of DICOM files of its population (repeatable).")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A coarse study and few changes, while developing.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer changes and one process, while developing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON document instead of a table.")] = False,
 ) -> None:
     """Put an agent on the bench; exit code 1 when a rule fails."""

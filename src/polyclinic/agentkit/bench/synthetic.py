@@ -33,17 +33,20 @@ _CLASSES = {
     "CR": ComputedRadiographyImageStorage,
     "DX": DigitalXRayImageStorageForPresentation,
 }
-_BOX_SHAPE = (40, 96, 96)
-_BOX_SPACING_MM = (4.0, 3.0, 3.0)
+_BOX_SHAPE = (24, 96, 96)
+_BOX_SPACING_MM = (6.0, 3.0, 3.0)
+_CHEST_PHANTOM = ChestPhantom.small(
+    rows=192, columns=192, spacing_mm=(1.9, 1.9), slices=60, slice_spacing_mm=5.0, slice_thickness_mm=5.0
+)
 
 Pixels = npt.NDArray[np.uint16]
 
 
-def own_case(manifest: Manifest, *, quick: bool) -> Case:
+def own_case(manifest: Manifest) -> Case:
     """A study of the kind that the manifest is planned for; the same at every call.
 
-    CT of a chest is the synthetic chest (coarser when `quick`), CR and DX a drawn frontal chest, everything else a
-    box of two materials with noise, labelled with the first modality and body part of the manifest.
+    CT of a chest is the synthetic chest in 5 mm slices, CR and DX a drawn frontal chest, everything else a box of two
+    materials with noise, labelled with the first modality and body part of the manifest.
     """
     modality = manifest.inputs.modality[0]
     body_part = next(iter(manifest.inputs.body_part), "")
@@ -51,7 +54,7 @@ def own_case(manifest: Manifest, *, quick: bool) -> Case:
     if modality in RADIOGRAPHS:
         return case_of([_radiograph(modality, body_part or "CHEST", _chest_film())])
     if modality == "CT" and chest:
-        return case_of(list(to_datasets(make_chest_phantom(_chest(quick=quick)))))
+        return case_of(list(to_datasets(make_chest_phantom(_CHEST_PHANTOM))))
     return case_of(box_images(modality, body_part))
 
 
@@ -87,8 +90,8 @@ def box_images(modality: str, body_part: str) -> list[Dataset]:
     """Axial images of a box (60 x 60 pixels of water with a denser core) in air, from foot to head."""
     slices, rows, columns = _BOX_SHAPE
     values = np.full(_BOX_SHAPE, 24.0)
-    values[4:-4, 18:-18, 18:-18] = 1024.0
-    values[14:-14, 36:-36, 36:-36] = 1324.0
+    values[2:-2, 18:-18, 18:-18] = 1024.0
+    values[8:-8, 36:-36, 36:-36] = 1324.0
     values += np.random.default_rng(7).normal(0.0, 8.0, values.shape)
     stored = np.clip(values, 0, 4095).astype(np.uint16)
     made = []
@@ -109,14 +112,6 @@ def box_images(modality: str, body_part: str) -> list[Dataset]:
             image.RescaleIntercept, image.RescaleSlope, image.RescaleType = -1024, 1, "HU"
         made.append(image)
     return made
-
-
-def _chest(*, quick: bool) -> ChestPhantom:
-    if not quick:
-        return ChestPhantom.small()
-    return ChestPhantom.small(
-        rows=192, columns=192, spacing_mm=(1.9, 1.9), slices=60, slice_spacing_mm=5.0, slice_thickness_mm=5.0
-    )
 
 
 def _image(modality: str, body_part: str, stored: Pixels, name: tuple[str, ...], index: int) -> Dataset:
