@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, delete, event, insert, select, text, update
 
 from polyclinic.core.names import fold_name
-from polyclinic.departments.archive import entrances, schema, search
+from polyclinic.departments.archive import entrances, pages, schema, search
 from polyclinic.departments.archive.search import Level, Query, find_studies, newest, reading
 from polyclinic.departments.archive.tally import SCALES, count_studies, skip
 from polyclinic.edges.sql.engine import open_engine
@@ -112,9 +112,10 @@ def test_every_way_in_finds_the_same_in_the_same_order(
         checks = search._checks(Query(matches=keys), keys)
         expected = set(connection.execute(select(schema.study.c.study_instance_uid).where(*checks)).scalars())
     orders = []
-    for few in (0, 1_000_000):
+    for few, very_few in ((0, 0), (1_000_000, 0), (1_000_000, 3)):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(entrances, "FEW", few)
+            patch.setattr(pages, "_VERY_FEW", very_few)
             patch.setattr(entrances.leads_to, "__defaults__", (few,))
             whole = uids(find_studies(engine, Query(matches=keys)))
             paged = [
@@ -124,7 +125,7 @@ def test_every_way_in_finds_the_same_in_the_same_order(
             ]
         assert paged == whole
         orders.append(whole)
-    assert orders[0] == orders[1]
+    assert orders[0] == orders[1] == orders[2]
     assert sorted(orders[0]) == sorted(expected)
     with search.matches(engine, Level.STUDY, Query(matches=keys), ["StudyInstanceUID"]) as found:
         assert sorted(one["StudyInstanceUID"] for one in found) == sorted(expected)

@@ -6,6 +6,7 @@ QIDO-RS and C-FIND share them, so that both find the same studies.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, false, func, literal, or_, true
@@ -162,8 +163,9 @@ def bytewise(column: Any) -> Any:
     return _Bytewise(column)
 
 
+@lru_cache(maxsize=64)
 def unindexed(column: Any) -> Any:
-    """The column in a form that no index has."""
+    """The column in a form that no index has; remembered, since every search needs the same few."""
     return column.op("||")("")
 
 

@@ -73,6 +73,15 @@ class DirectProtocol(HttpToolsProtocol):
         with suppress(AttributeError):
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self.on_message_complete()
+        if self.cycle.response_complete:  # it was refused before its end
+            self.still_receiving()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def still_receiving(self) -> None:
+        """The connection is not idle, whatever was answered already."""
+        self._unset_keepalive_if_required()
 
 
 class Direct:
@@ -143,9 +152,12 @@ class Direct:
             outgoing = _Outgoing(connection, pieces)
             while not cycle.disconnected and not await run_in_threadpool(outgoing.push):
                 await _writable(connection.fileno())
-        if outgoing.gone or cycle.disconnected:
-            transport.abort()  # nobody listens, and nobody must take what was sent for the whole
-            return
+        if outgoing.is_cut:
+            raise RuntimeError("a file ends before it should")
+        if outgoing.gone:
+            transport.abort()
+        while outgoing.gone and not cycle.disconnected:
+            await asyncio.sleep(_EMPTYING_S)
         cycle.expected_content_length -= total
 
 
@@ -197,6 +209,7 @@ class _Body(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """See asyncio."""
         self._left_bytes -= nbytes
+        self._http.still_receiving()
         if not self._left_bytes:
             self._http.transport.set_protocol(self._http)
         self._took(nbytes)
@@ -247,6 +260,8 @@ class _Outgoing:
         self._pieces = list(reversed(pieces))
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self.gone = False
+        self.is_cut = False
+        """Whether a file was shorter than was said: the answer must not look whole then."""
 
     def push(self) -> bool:
         """Send as much as the client takes; whether nothing is left."""
@@ -282,7 +297,7 @@ class _Outgoing:
         count = os.preadv(piece.descriptor, [self._buffer[: piece.size_bytes]], piece.offset_bytes)
         sent = self._connection.send(self._buffer[:count]) if count else 0
         if not sent and piece.size_bytes:
-            self.gone = True  # the file is shorter than its row says: the answer must not look whole
+            self.is_cut = True
             raise ConnectionAbortedError
         rest = FileStretch(piece.descriptor, piece.offset_bytes + sent, piece.size_bytes - sent)
         return rest if rest.size_bytes else None
