@@ -12,14 +12,18 @@ import pytest
 from postgresql_server import postgresql
 from sqlalchemy import Engine
 
+from polyclinic.app.audit import system_entry
+from polyclinic.app.record_changes import LedgeredRecord
 from polyclinic.core.errors import Conflict
 from polyclinic.core.ids import stable_uid
+from polyclinic.departments.access.audit_store import Ledger
 from polyclinic.departments.archive.store import SqlArchive
 from polyclinic.departments.reading import store as reading
 from polyclinic.departments.records.inbox import SqlInbox
 from polyclinic.departments.records.patients import Order, PatientKey, PatientRecord
 from polyclinic.departments.records.ports import InboxEntry, OrderQuery, PatientQuery
 from polyclinic.departments.records.store import SqlRecord
+from polyclinic.edges.sql.engine import writing
 from polyclinic.edges.sql.migrations import migrate
 from polyclinic.journeys.identity import followed
 
@@ -72,6 +76,28 @@ def test_of_writers_at_once_each_keeps_its_version_or_is_told(engine: Engine) ->
     assert [change.version for change in history] == list(range(1, len(history) + 1))
     assert len(history) + len(told) == 20
     assert set(told) <= {"records.stale-patient"}
+
+
+def test_changes_and_their_notes_are_one_transaction_beside_other_writers(engine: Engine) -> None:
+    record, ledger = LedgeredRecord(engine), Ledger(engine, writing)
+    keys = [PatientKey(patient_id=f"L-{n}", issuer="SITE-A") for n in range(8)]
+    noise = [system_entry("worklist.read")]
+
+    def write(key: PatientKey) -> None:
+        record.put_patient(PatientRecord(key=key, name="Wang^Fang"), source="HL7 ADT^A04", at=datetime.now(UTC))
+        ledger.append(noise)
+
+    threads = [threading.Thread(target=write, args=(key,)) for key in keys]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    record.merge_patients(keys[0], keys[1], source="HL7 ADT^A40", at=datetime.now(UTC))
+    entries = [one.entry for one in ledger.entries()]
+    created = {e.patient_id for e in entries if e.action == "patient.correct" and e.patient_id.startswith("L-")}
+    assert created == {key.patient_id for key in keys}
+    assert {e.patient_id for e in entries if e.action == "patient.merge"} == {"L-0", "L-1"}
+    assert ledger.verify().intact
 
 
 def test_a_message_is_noted_once(engine: Engine) -> None:
