@@ -66,7 +66,12 @@ def test_objects_open_in_highdicom_and_belong_to_the_study(analysed: Path) -> No
     lungs = hd.seg.segread(analysed / "seg-9000.dcm")
     report = hd.sr.srread(analysed / "sr.dcm")
     assert lungs.number_of_segments == 2
-    groups = [*report.content.get_volumetric_roi_measurement_groups(), *report.content.get_image_measurement_groups()]
+    content = report.content
+    groups = [
+        *content.get_volumetric_roi_measurement_groups(),
+        *content.get_planar_roi_measurement_groups(),
+        *content.get_image_measurement_groups(),
+    ]
     document = json.loads((analysed / "findings.json").read_text("utf-8"))
     assert {str(group.tracking_identifier) for group in groups} == {f["id"] for f in document["findings"]}
     for name in ("seg-9000.dcm", "sr.dcm", "key-object.dcm", "report-pdf.dcm"):
