@@ -25,7 +25,8 @@ from polyclinic.edges.dicomweb.store_outcome import Outcome, answer, keep_file, 
 from polyclinic.edges.dicomweb.streams_protocol import Direct, direct_of
 
 Authorize = Callable[[Request, str, str | None], None]
-_WORKERS = 8
+_WORKERS = 4
+"""Threads that keep the parts of all requests: one for each lane of the archive, more would only wait for those."""
 _AT_ONCE = 4
 """Parts of one request that are kept at the same time; as many are in memory, or in temporary files when large."""
 
