@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from polyclinic.agentkit.manifest import (
     CodedOutput,
+    Command,
     Inputs,
     Manifest,
     Resources,
@@ -29,10 +30,11 @@ def test_every_key_is_documented() -> None:
         "inputs": Inputs,
         "resources": Resources,
         "risk": Risk,
+        "command": Command,
         "outputs[]": CodedOutput,
         "weights.NAME": Weights,
     }
-    want = keys(Manifest, "") - {"inputs", "resources", "risk", "outputs", "weights"}
+    want = keys(Manifest, "") - {"inputs", "resources", "risk", "outputs", "weights", "command"}
     for prefix, model in nested.items():
         want |= keys(model, prefix + ".")
     documented = set(re.findall(r"^\| `([^`]+)` \|", DOC.read_text("utf-8"), flags=re.MULTILINE))

@@ -70,6 +70,12 @@ class Risk(_Strict):
     fda: str = Field(default="", description="US FDA class")
 
 
+class Command(_Strict):
+    """A program that does the work; see `polyclinic.agentkit.adapters.command`."""
+
+    argv: list[str] = Field(min_length=1, description="Program and arguments; {in}, {out}, {agent}, {python} filled in")
+
+
 class Manifest(_Strict):
     """The whole manifest. Every key is documented in docs/manifest.md, and a test compares the two."""
 
@@ -84,6 +90,7 @@ class Manifest(_Strict):
     weights: dict[str, Weights] = Field(default={}, description="Model files by the name the agent asks for")
     resources: Resources = Field(default=Resources(), description="Limits of one run")
     risk: Risk = Field(default=Risk(), description="Risk classes")
+    command: Command | None = Field(default=None, description="The program, for an agent that is one")
 
     @property
     def source(self) -> Source:

@@ -54,7 +54,8 @@ class Execution:
         self._manifest = manifest
         self._studies = studies
         self._tools = BenchTools(tools, guard)
-        self._guard = guard
+        # A program of its own is started by the platform's adapter, and the hook would not see into it.
+        self._guard = None if manifest.command else guard
 
     def prepare(self, probe: Probe) -> Case | RunRecord:
         """The study of the probe, or why it is not run."""

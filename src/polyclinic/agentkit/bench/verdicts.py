@@ -61,7 +61,7 @@ def judge(manifest: Manifest, records: Records) -> tuple[Verdict, ...]:
         *_outcomes(records),
         *_resistance(records),
         *_limits(manifest, records),
-        *_quiet(records),
+        *_quiet(manifest, records),
     ]
     order = list(RULES)
     return tuple(sorted(found, key=lambda verdict: order.index(verdict.rule)))
@@ -258,7 +258,11 @@ def _limits(manifest: Manifest, records: Records) -> Iterator[Verdict]:
         yield Verdict(rule="limits", state=State.PASSED, reason=said)
 
 
-def _quiet(records: Records) -> Iterator[Verdict]:
+def _quiet(manifest: Manifest, records: Records) -> Iterator[Verdict]:
+    if manifest.command:
+        reason = "it is a program of its own, which the guard does not see into"
+        yield Verdict(rule="quiet", state=State.NOT_SHOWN, reason=reason)
+        return
     seen: dict[str, Probe] = {}
     for probe, record in records.items():
         for trespass in record.trespasses:

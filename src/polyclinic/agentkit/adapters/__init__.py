@@ -1,0 +1,1 @@
+"""Other kinds of programs as agents, each by a small adapter."""
