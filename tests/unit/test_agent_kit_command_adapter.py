@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import time
 from pathlib import Path
 
@@ -104,3 +106,22 @@ def test_a_program_that_hangs_is_ended_with_its_children(package: Path, tmp_path
         run(package, program, time_limit_s=1)
     time.sleep(max(0.0, 4.5 - (time.monotonic() - began)))
     assert not mark.exists()
+
+
+def test_images_that_a_killed_run_left_are_removed_by_the_next(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "tmp"
+    left, held = folder / "polyclinic-agent-dead", folder / "polyclinic-agent-alive"
+    for one in (left, held):
+        (one / "in").mkdir(parents=True)
+        (one / "in" / "00000.dcm").write_bytes(b"somebody's image")
+        (one / "in-use").touch()
+        os.utime(one, (0, 0))
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    with (held / "in-use").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert isinstance(run(package), Assessed)
+        assert held.exists(), "its run goes on"
+    assert not left.exists()
+    assert [one.name for one in folder.iterdir()] == [held.name], "the run's own folder is gone too"

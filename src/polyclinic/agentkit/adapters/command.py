@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -25,6 +27,8 @@ from polyclinic.core.errors import Rejected, Unavailable
 MOST_BYTES = 32 * 1024**2
 """Largest findings.json that is read."""
 _LOOK_EVERY_S = 0.05
+_PREFIX, _LOCK = "polyclinic-agent-", "in-use"
+_SETTLED_S = 60.0
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
@@ -52,7 +56,7 @@ def run_command(manifest: Manifest, folder: Path, case: Case, tools: Tools) -> O
     if not fitting:
         reason = "The study holds no series of the modality, body part and number of images that it is meant for."
         return Abstained(agent=manifest.source, reason_code=f"{manifest.id}.no-series", reason=reason)
-    with tempfile.TemporaryDirectory(prefix="agent-") as work:
+    with _work_folder() as work:
         given, taken = Path(work, "in"), Path(work, "out")
         taken.mkdir()
         tools.progress("write images", 0.0)
@@ -62,6 +66,28 @@ def run_command(manifest: Manifest, folder: Path, case: Case, tools: Tools) -> O
         _call(manifest, {"in": str(given), "out": str(taken), "agent": str(folder), "python": sys.executable}, work)
         tools.progress("read findings", 0.9)
         return _outcome(manifest, case, taken / "findings.json")
+
+
+@contextlib.contextmanager
+def _work_folder() -> Iterator[str]:
+    """A folder for one run, which is gone afterwards.
+
+    A process that is killed cannot remove its folder, and patients' images lie in it. So each folder is locked by its
+    process while it is in use, and every run first removes those that nobody holds.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        _remove_if_left(left)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as work, Path(work, _LOCK).open("w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield work
+
+
+def _remove_if_left(folder: Path) -> None:
+    with contextlib.suppress(OSError), (folder / _LOCK).open("r+", encoding="ascii") as lock:
+        if time.time() - folder.stat().st_mtime < _SETTLED_S:
+            return  # its run may be about to lock it
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises while its run goes on
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _fits(manifest: Manifest, series: CaseSeries) -> bool:
