@@ -16,10 +16,11 @@ import numpy.typing as npt
 
 from polyclinic.core import codes, units
 from polyclinic.core.codes import Code
-from polyclinic.core.findings import Attribute, Contour, Evidence, Finding, Measurement, Region
-from polyclinic.core.guidelines.reference_limits import Judged, Quantity, judge
+from polyclinic.core.findings import Contour, Finding, Measurement
+from polyclinic.core.guidelines.reference_limits import Quantity, judge
 from polyclinic_agents.chest_ct.check import Check, Checked, Chest, NotSeen
 from polyclinic_agents.chest_ct.lungs import CoarseChest
+from polyclinic_agents.chest_ct.organ_findings import measured
 from polyclinic_agents.chest_ct.outlines import full_index
 from polyclinic_agents.chest_ct.proposals import placed
 from polyclinic_agents.chest_ct.scan import BoolArray, Float32Array, FloatArray, Scan
@@ -263,34 +264,17 @@ def _finding(chest: Chest, part: Part, cuts: list[Cut]) -> Finding:
     diameters = sorted(2 * cut.radius_mm for cut in cuts)
     value = round(float(np.median(diameters)), 1)
     shown = min(cuts, key=lambda cut: abs(2 * cut.radius_mm - value))
-    judged = judge(Quantity.ASCENDING_AORTA_MM, value) if part.name == "ascending" else None
-    outline = _outline(scan, shown)
-    index = np.array([shown.slice_index, *(shown.centre_mm / np.asarray(scan.spacing_mm[1:]))])
-    return Finding(
-        id=chest.origin.id("chest-ct-aorta", part.name),
-        study_instance_uid=chest.origin.study_instance_uid,
+    return measured(
+        chest,
+        kind=("chest-ct-aorta", part.name),
         code=part.code,
-        source=chest.origin.source,
-        body_site=part.site,
-        region=Region(
-            frame_of_reference_uid=scan.geometry.frame_of_reference_uid,
-            centre_mm=placed(scan.to_patient(index)),
-            contours=outline,
-        ),
-        measurements=(Measurement(code=codes.DIAMETER, value=value, unit=units.MILLIMETRE, method=_METHOD),),
-        attributes=(Attribute(code=codes.INTERPRETATION, value=_interpretation(judged)),),
+        site=part.site,
+        measurement=Measurement(code=codes.DIAMETER, value=value, unit=units.MILLIMETRE, method=_METHOD),
+        judged=judge(Quantity.ASCENDING_AORTA_MM, value) if part is ASCENDING else None,
+        middle=np.array([shown.slice_index, *(shown.centre_mm / np.asarray(scan.spacing_mm[1:]))]),
+        outline=_outline(scan, shown),
         limits=_limits(scan, diameters, cuts),
-        evidence=Evidence(
-            images=tuple(contour.image for contour in outline),
-            rules=(judged.rule,) if judged is not None and judged.rule is not None else (),
-        ),
     )
-
-
-def _interpretation(judged: Judged | None) -> Code:
-    if judged is None:
-        return codes.MEASURED_ONLY
-    return codes.BEYOND_LIMITS if judged.row is not None else codes.WITHIN_LIMITS
 
 
 def _outline(scan: Scan, cut: Cut) -> tuple[Contour, ...]:

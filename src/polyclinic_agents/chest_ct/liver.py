@@ -7,13 +7,13 @@ import cv2
 import numpy as np
 
 from polyclinic.core import codes, units
-from polyclinic.core.findings import Attribute, Evidence, Finding, Measurement, Region
+from polyclinic.core.findings import Finding, Measurement
 from polyclinic.core.guidelines.reference_limits import Quantity, judge
 from polyclinic_agents.chest_ct.check import Check, Checked, Chest, NotSeen
 from polyclinic_agents.chest_ct.grid import deeper
 from polyclinic_agents.chest_ct.lungs import RIGHT, CoarseChest
+from polyclinic_agents.chest_ct.organ_findings import measured
 from polyclinic_agents.chest_ct.outlines import full_index, largest_outline
-from polyclinic_agents.chest_ct.proposals import placed
 from polyclinic_agents.chest_ct.scan import BoolArray, Float32Array, Scan
 
 DEPTH_MM = (12.0, 45.0)
@@ -71,32 +71,19 @@ def _parenchyma(coarse: CoarseChest) -> tuple[BoolArray, Float32Array]:
 
 
 def _finding(chest: Chest, core: BoolArray, median: float) -> Finding:
-    scan = chest.scan
-    judged = judge(Quantity.LIVER_HU, round(median))
-    assert judged.rule is not None  # the limit holds for everybody
-    outline = largest_outline(scan, core, chest.lungs.coarse.grid)
-    middle = full_index(np.argwhere(core).mean(axis=0), scan, chest.lungs.coarse.grid)
-    return Finding(
-        id=chest.origin.id("chest-ct-liver-attenuation"),
-        study_instance_uid=chest.origin.study_instance_uid,
+    grid = chest.lungs.coarse.grid
+    return measured(
+        chest,
+        kind=("chest-ct-liver-attenuation",),
         code=codes.LIVER_ATTENUATION,
-        source=chest.origin.source,
-        body_site=codes.LIVER,
-        region=Region(
-            frame_of_reference_uid=scan.geometry.frame_of_reference_uid,
-            centre_mm=placed(scan.to_patient(middle)),
-            contours=outline,
+        site=codes.LIVER,
+        measurement=Measurement(
+            code=codes.MEAN_ATTENUATION, value=round(median), unit=units.HOUNSFIELD, method=_METHOD
         ),
-        measurements=(
-            Measurement(code=codes.MEAN_ATTENUATION, value=round(median), unit=units.HOUNSFIELD, method=_METHOD),
-        ),
-        attributes=(
-            Attribute(
-                code=codes.INTERPRETATION, value=codes.BEYOND_LIMITS if judged.row is not None else codes.WITHIN_LIMITS
-            ),
-        ),
-        limits=_limits(scan),
-        evidence=Evidence(images=tuple(contour.image for contour in outline), rules=(judged.rule,)),
+        judged=judge(Quantity.LIVER_HU, round(median)),
+        middle=full_index(np.argwhere(core).mean(axis=0), chest.scan, grid),
+        outline=largest_outline(chest.scan, core, grid),
+        limits=_limits(chest.scan),
     )
 
 

@@ -17,11 +17,12 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from polyclinic.agentkit.outcome import Fact
 from polyclinic.core import codes, units
-from polyclinic.core.findings import Attribute, Contour, Evidence, Finding, Measurement, Region
+from polyclinic.core.findings import Contour, Finding, Measurement
 from polyclinic.core.guidelines.reference_limits import Quantity, judge
 from polyclinic_agents.chest_ct.check import Check, Checked, Chest, NotSeen
 from polyclinic_agents.chest_ct.grid import Coarse
 from polyclinic_agents.chest_ct.lungs import CoarseChest
+from polyclinic_agents.chest_ct.organ_findings import measured
 from polyclinic_agents.chest_ct.proposals import placed
 from polyclinic_agents.chest_ct.scan import Float32Array, FloatArray, HuArray, Scan
 from polyclinic_agents.chest_ct.tracking import best_path
@@ -247,34 +248,18 @@ def _discs(likeness: FloatArray) -> list[int]:
 
 
 def _finding(chest: Chest, used: list[Body]) -> Finding:
-    scan = chest.scan
-    value = float(np.mean([body.attenuation_hu for body in used]))
-    judged = judge(Quantity.L1_TRABECULAR_HU, round(value), sex=chest.context.get("sex", ""))
-    assert judged.rule is not None  # bone limits hold for everybody
-    middle = used[len(used) // 2]
-    index = middle.centre_mm / np.asarray(scan.spacing_mm)
-    outline = _outline(scan, middle)
-    return Finding(
-        id=chest.origin.id("chest-ct-bone-density"),
-        study_instance_uid=chest.origin.study_instance_uid,
+    value = round(float(np.mean([body.attenuation_hu for body in used])))
+    shown = used[len(used) // 2]
+    return measured(
+        chest,
+        kind=("chest-ct-bone-density",),
         code=codes.BONE_DENSITY,
-        source=chest.origin.source,
-        body_site=codes.THORACIC_SPINE,
-        region=Region(
-            frame_of_reference_uid=scan.geometry.frame_of_reference_uid,
-            centre_mm=placed(scan.to_patient(index)),
-            contours=outline,
-        ),
-        measurements=(
-            Measurement(code=codes.MEAN_ATTENUATION, value=round(value), unit=units.HOUNSFIELD, method=_METHOD),
-        ),
-        attributes=(
-            Attribute(
-                code=codes.INTERPRETATION, value=codes.BEYOND_LIMITS if judged.row is not None else codes.WITHIN_LIMITS
-            ),
-        ),
-        limits=_limits(scan),
-        evidence=Evidence(images=tuple(contour.image for contour in outline), rules=(judged.rule,)),
+        site=codes.THORACIC_SPINE,
+        measurement=Measurement(code=codes.MEAN_ATTENUATION, value=value, unit=units.HOUNSFIELD, method=_METHOD),
+        judged=judge(Quantity.L1_TRABECULAR_HU, value, sex=chest.context.get("sex", "")),
+        middle=shown.centre_mm / np.asarray(chest.scan.spacing_mm),
+        outline=_outline(chest.scan, shown),
+        limits=_limits(chest.scan),
     )
 
 
