@@ -30,7 +30,7 @@ NOT_ASSESSED = (
     "airways",
     "pleura",
     "mediastinum and hila",
-    "heart and great vessels other than the calibre of the aorta",
+    "heart and great vessels other than calcium and the calibre of the aorta",
     "bones other than the attenuation of the spine",
     "chest wall",
     "upper abdomen other than the attenuation of the liver",

@@ -38,7 +38,7 @@ PHRASES: Mapping[str, str] = {
     ),
     # Aorta
     "aorta": "主动脉",
-    "heart and great vessels other than the calibre of the aorta": "除主动脉管径外的心脏及大血管",
+    "heart and great vessels other than calcium and the calibre of the aorta": "除钙化及主动脉管径外的心脏及大血管",
     "ascending aorta": "升主动脉",
     "descending aorta": "降主动脉",
     "its wall is not seen": "管壁显示不清",

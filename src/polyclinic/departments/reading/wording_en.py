@@ -56,9 +56,9 @@ ENGLISH = Wording(
         **{
             key(code): code.display for code in (codes.CAC_DRS_A0, codes.CAC_DRS_A1, codes.CAC_DRS_A2, codes.CAC_DRS_A3)
         },
-        key(codes.LUNG_OPACITY): "opacities (ground glass or consolidation)",
+        key(codes.LUNG_OPACITY): "opacity (ground glass or consolidation)",
         key(codes.SHARE_OF_LUNG): "share of the lung",
-        key(codes.CONSOLIDATED_SHARE): "of these consolidated",
+        key(codes.CONSOLIDATED_SHARE): "of it consolidated",
         key(codes.INTERPRETATION): "interpretation",
         key(codes.WITHIN_LIMITS): "within published limits",
         key(codes.BEYOND_LIMITS): "beyond a published limit",
