@@ -34,7 +34,7 @@ def decompressed(part10: bytes | memoryview) -> bytes:
             out = BytesIO()
             dcmwrite(out, dataset, enforce_file_format=True)
             return out.getvalue()
-    except Exception as error:
+    except Exception as error:  # decoders raise of every kind; the instance is refused with what to do
         raise Rejected(
             "dicom.not-decompressible", "The instance cannot be decompressed here: have it sent as it is kept"
         ) from error

@@ -56,7 +56,7 @@ def with_identity(part10: bytes, patient: Patient, *, at: datetime, source: str)
             kept = list(dataset.get("OriginalAttributesSequence") or [])
             dataset.OriginalAttributesSequence = Sequence([*kept, before])
             return _written(dataset)
-        except Exception as error:
+        except Exception as error:  # a hostile header breaks the writer in every way; nothing uncorrected goes out
             raise Rejected(
                 "dicom.not-correctable",
                 "The instance's header cannot be written with the corrected identity; see it in the archive's index",

@@ -81,7 +81,7 @@ def read_request(pdu: bytes) -> Proposal:
             max_pdu_bytes=int(primitive.maximum_length_received or 0),
             primitive=primitive,
         )
-    except Exception as error:
+    except Exception as error:  # the decoder raises of every kind for bytes that are none of its PDUs
         raise Aborted("malformed A-ASSOCIATE-RQ", INVALID_PARAMETER) from error
 
 
@@ -230,7 +230,7 @@ def read_accept(pdu: bytes) -> tuple[set[int], int]:
         contexts = primitive.presentation_context_definition_results_list
         accepted = {int(context.context_id or 0) for context in contexts if context.result == _ACCEPTED}
         return accepted, int(primitive.maximum_length_received or 0)
-    except Exception as error:
+    except Exception as error:  # the decoder raises of every kind for bytes that are none of its PDUs
         raise Aborted("malformed A-ASSOCIATE-AC", INVALID_PARAMETER) from error
 
 
@@ -240,7 +240,7 @@ def read_served(pdu: bytes) -> frozenset[str]:
         answer = A_ASSOCIATE_AC()
         answer.decode(pdu)
         items = answer.to_primitive().user_information
-    except Exception as error:
+    except Exception as error:  # the decoder raises of every kind for bytes that are none of its PDUs
         raise Aborted("malformed A-ASSOCIATE-AC", INVALID_PARAMETER) from error
     return frozenset(
         str(item.sop_class_uid)

@@ -127,7 +127,7 @@ def converted(outgoing: Outgoing, transfer_syntax_uid: str) -> bytes:
         out = DicomBytesIO()
         out.is_implicit_VR, out.is_little_endian = transfer_syntax_uid == IMPLICIT_LE, True
         write_dataset(out, dataset)
-    except Exception as error:
+    except Exception as error:  # a hostile data set breaks the writer in every way; the original is kept
         raise Rejected(
             "dimse.not-convertible", "The instance cannot be written in another transfer syntax: it stays as it is"
         ) from error
