@@ -17,6 +17,15 @@ const MEASURE_KEY: Record<string, string> = {
   "laa-950": "laa-950",
   "perc-15": "perc-15",
   "mean-attenuation": "mean-attenuation",
+  "81827009": "diameter",
+  "agatston-equivalent": "agatston-equivalent",
+  "share-of-lung": "share-of-lung",
+  "consolidated-share": "consolidated-share",
+  "prior-mean-diameter": "prior-mean-diameter",
+  "prior-volume": "prior-volume",
+  "prior-interval": "prior-interval",
+  "volume-change": "volume-change",
+  "volume-doubling-time": "volume-doubling-time",
 };
 
 const ATTENUATIONS: readonly Attenuation[] = ["solid", "part-solid", "ground-glass", "calcified"];

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from polyclinic.core import codes
+from polyclinic.core.findings import Finding
 from polyclinic.core.plain import to_plain
 from polyclinic.departments.reading.contracts import (
     AgentRun,
@@ -14,7 +16,7 @@ from polyclinic.departments.reading.contracts import (
     Language,
     StudyStatus,
 )
-from polyclinic.departments.reading.description import WORDINGS, Describer, term
+from polyclinic.departments.reading.description import WORDINGS, Describer, capital, term
 from polyclinic.departments.reading.desk import ShownReport
 
 
@@ -29,11 +31,17 @@ def finding_view(item: DecidedFinding, language: Language) -> dict[str, Any]:
         "finding": to_plain(item.finding),
         "limits": [say.phrase(limit) for limit in item.finding.limits],
         "version": item.version,
-        "title": term(item.finding.code, language),
+        "title": _title(item.finding, say),
         "decided_by": item.decided_by,
         "decided_at": to_plain(item.decided_at),
         "reason": item.reason,
     }
+
+
+def _title(finding: Finding, say: Describer) -> str:
+    """What it is; of an organ's measure also where, since one measure is made at several places."""
+    name = term(finding.code, say.language)
+    return name if finding.attribute(codes.INTERPRETATION) is None else f"{capital(say.site(finding))} · {name}"
 
 
 def run_view(run: AgentRun, language: Language) -> dict[str, Any]:
